@@ -130,23 +130,32 @@ void declare_switches(CLI::App& app, Choices& to) {
         [&to] { to.action = [&to](const System& s) { return run_switch(s, to.disable); }; });
     auto* run = app.add_subcommand("run", "run a program whose connections are migratable");
     run->add_option("--user", to.run.user, "run it as this user");
-    run->prefix_command();
-    run->callback([&to, run] {
-        if (to.run.command.empty()) {
-            to.run.command = run->remaining();
-        }
-        to.action = [&to](const System& s) { return run_program(s, to.run); };
-    });
+    run->callback([&to] { to.action = [&to](const System& s) { return run_program(s, to.run); }; });
 }
 
-/// Cuts "-- PROGRAM ..." off, before the parser sees the program's options, and
-/// gives a bare --wait the value that stands for "without limit", so that it
-/// does not swallow the next word.
+/// Where the program of `run` starts, with or without "--" before it: its
+/// options are not for our parser.
+std::vector<std::string>::iterator find_program(std::vector<std::string>& arguments) {
+    auto at = std::find(arguments.begin(), arguments.end(), "run");
+    const auto is_option = [](const std::string& word) { return word.starts_with('-'); };
+    if (at == arguments.end() || !std::all_of(arguments.begin(), at, is_option)) {
+        return arguments.end();
+    }
+    for (++at; at != arguments.end() && is_option(*at) && *at != "--"; ++at) {
+        if (*at == "--user" && std::next(at) != arguments.end()) {
+            ++at;
+        }
+    }
+    return at;
+}
+
+/// Cuts the program of `run` off, and gives a bare --wait the value that stands
+/// for "without limit", so that it does not swallow the next word.
 std::vector<std::string> prepare(std::vector<std::string> arguments, RunOptions& run) {
-    const auto dashes = std::find(arguments.begin(), arguments.end(), "--");
-    if (dashes != arguments.end()) {
-        run.command.assign(std::next(dashes), arguments.end());
-        arguments.erase(dashes, arguments.end());
+    const auto program = find_program(arguments);
+    if (program != arguments.end()) {
+        run.command.assign(*program == "--" ? std::next(program) : program, arguments.end());
+        arguments.erase(program, arguments.end());
     }
     std::replace(arguments.begin(), arguments.end(), std::string("--wait"),
                  std::string("--wait=-1"));
