@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# Builds and tests everything; `make help` lists the targets. All that is made
+# is in build/. Kernels are built out of tree from build/src, into which
+# kernel-patches/prepare.sh puts Debian's source, the series, and the new files.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := all
+# Two kernels at once are no faster than one after the other with all CPUs.
+.NOTPARALLEL:
+JOBS ?= $(shell nproc)
+B := build
+P := kernel-patches
+export CCACHE_DIR ?= $(HOME)/.cache/ccache
+CC_K := $(if $(shell command -v ccache),ccache gcc,gcc)
+KMAKE = $(MAKE) -s --no-print-directory -j$(JOBS) CC="$(CC_K)" HOSTCC="$(CC_K)" \
+	KBUILD_BUILD_TIMESTAMP=@0 KBUILD_BUILD_USER=lab KBUILD_BUILD_HOST=lab
+
+NEW := $(shell find net-tcp-migrate/kernel -type f 2>/dev/null)
+PATCHES := $(shell find $(P)/6.12 -name '*.patch' -o -name series)
+CONFIGS := $(wildcard $(P)/6.12/config/*.config)
+CXX_SOURCES := $(shell find mobility-client net-tcp-migrate/libtcpmigrate tests/unit tests/fuzz \
+	-name '*.cpp' -o -name '*.hpp' -o -name '*.h' -o -name CMakeLists.txt 2>/dev/null) \
+	$(wildcard CMakeLists.txt)
+
+.PHONY: all
+all: kernels vanilla tools ## everything that is built
+
+.PHONY: help
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
+
+.PHONY: deps
+deps: ## install the Debian packages everything needs
+	@netns-lab/install-deps.sh
+
+# ---- kernels ----
+
+$(B)/src/linux.stamp: $(P)/prepare.sh $(PATCHES) $(NEW)
+	$(P)/prepare.sh $(B)/src/linux
+	@touch $@
+
+$(B)/src/linux-vanilla.stamp: $(P)/prepare.sh $(wildcard $(P)/6.12/lab/*)
+	$(P)/prepare.sh --vanilla $(B)/src/linux-vanilla
+	@touch $@
+
+# kernel NAME, ARCH, tree, image in the build directory, fragments: a build
+# directory build/NAME, whose image is the product.
+define kernel
+$(B)/$(1)/.config: $(P)/configure.sh $(CONFIGS) | $(B)/src/$(3).stamp
+	$(P)/configure.sh $(2) $(B)/src/$(3) $(B)/$(1) $(5)
+	@touch $$@
+$(B)/$(1)/$(notdir $(4)): $(B)/src/$(3).stamp $(B)/$(1)/.config
+	+$$(KMAKE) -C $(B)/src/$(3) O=$(abspath $(B)/$(1)) ARCH=$(2) $(notdir $(4))
+	@[ $(4) = $(notdir $(4)) ] || cp -f $(B)/$(1)/$(4) $$@
+	@touch $$@
+endef
+$(eval $(call kernel,uml,um,linux,linux,lab uml tcp-migrate debug))
+$(eval $(call kernel,uml-plain,um,linux,linux,lab uml tcp-migrate))
+$(eval $(call kernel,uml-vanilla,um,linux-vanilla,linux,lab uml))
+$(eval $(call kernel,qemu-smp,x86_64,linux,arch/x86/boot/bzImage,lab qemu-smp tcp-migrate debug))
+
+.PHONY: kernels uml uml-plain qemu-smp vanilla
+kernels: uml uml-plain qemu-smp ## patched kernels: UML debug, UML plain, QEMU SMP
+uml: $(B)/uml/linux ## patched UML kernel with all checkers on
+uml-plain: $(B)/uml-plain/linux ## patched UML kernel without checkers
+qemu-smp: $(B)/qemu-smp/bzImage ## patched kernel for QEMU with several CPUs
+vanilla: $(B)/uml-vanilla/linux ## unpatched UML kernel of the same configuration
+
+# ---- user space ----
+
+.PHONY: tools
+tools: $(B)/cmake/.built ## migrate-ctl and the unit tests
+$(B)/cmake/.built: $(CXX_SOURCES)
+	cmake -S . -B $(B)/cmake -DCMAKE_BUILD_TYPE=RelWithDebInfo >/dev/null
+	cmake --build $(B)/cmake -j $(JOBS)
+	@touch $@
+
+# ---- tests ----
+
+.PHONY: test test-long demo lint clean
+test: uml qemu-smp vanilla tools ## all tests but the long ones
+	tests/run
+test-long: kernels vanilla tools ## all tests
+	tests/run --long
+demo: deps uml-plain tools ## a download that survives a move, with its picture
+	netns-lab/demo
+lint: ## style and static checks of everything
+	tests/lint
+clean: ## remove everything that was built
+	rm -rf $(B)

@@ -1,0 +1,31 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# Configures a kernel build directory from fragments, and checks that every
+# line of them was taken.
+#
+#   configure.sh ARCH TREE BUILD FRAGMENT...     (fragments by name, as "lab")
+
+set -eu
+arch=$1 tree=$(realpath "$2") build=$3
+shift 3
+here=$(cd "$(dirname "$0")" && pwd)
+mkdir -p "$build"
+build=$(realpath "$build")
+
+files=
+for name in "$@"; do
+	files="$files $here/6.12/config/$name.config"
+done
+# Options that this arch or version does not have are no mistake, but one that
+# was switched on and is off in the end may be; the names are shown.
+make -s -C "$tree" O="$build" ARCH="$arch" defconfig >/dev/null
+cd "$build"
+# shellcheck disable=SC2086
+"$tree/scripts/kconfig/merge_config.sh" -m -O "$build" .config $files >/dev/null
+make -s -C "$tree" O="$build" ARCH="$arch" olddefconfig >/dev/null
+# shellcheck disable=SC2086
+for want in $(sed -n 's/^\(CONFIG_[A-Z0-9_]*\)=y$/\1/p' $files | sort -u); do
+	grep -q "^$want=y" .config || missing="${missing:-} $want"
+done
+[ -z "${missing:-}" ] || echo "configure.sh: not taken on $arch:$missing"

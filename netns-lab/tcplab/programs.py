@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Real, unmodified programs, set up to run on a lab's hosts.
+
+Each function starts a server in a host's namespace, with its files in a
+directory of its own under /tmp of the lab's memory file system, and returns
+when it accepts connections.
+"""
+
+import hashlib
+import os
+import pathlib
+import subprocess
+from typing import Any
+
+from .topology import Host, wait_for
+
+HTTP, SSH, IPERF, PGSQL, RSYNC = 80, 22, 5201, 5432, 873
+
+
+def data(path: pathlib.Path, size: int, seed: int = 1) -> str:
+    """A file of size bytes that does not repeat itself; returns its SHA-256."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    blob = hashlib.shake_256(b"lab %d" % seed).digest(size)
+    path.write_bytes(blob)
+    return hashlib.sha256(blob).hexdigest()
+
+
+def checksum(path: pathlib.Path) -> str:
+    """SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def listening(host: Host, port: int, child: subprocess.Popen[Any] | None = None) -> None:
+    """Waits until something on host listens on port."""
+    def check() -> bool:
+        if child is not None and child.poll() is not None:
+            raise RuntimeError(f"{host.name}: the server for port {port} ended with {child.returncode}")
+        return bool(host.run(["ss", "-Htln", f"sport = :{port}"]).stdout)
+    wait_for(f"{host.name} to listen on port {port}", check, every=0.02)
+
+
+def home(host: Host, name: str) -> pathlib.Path:
+    """A directory for a program of a host."""
+    path = pathlib.Path("/tmp/lab") / host.name / name
+    path.mkdir(parents=True, exist_ok=True)
+    for part in (path.parents[1], path.parents[0], path):
+        part.chmod(0o755)
+    return path
+
+
+def nginx(host: Host) -> pathlib.Path:
+    """nginx on port 80, taking uploads by PUT; returns its document root."""
+    top = home(host, "nginx")
+    root = top / "www"
+    root.mkdir(exist_ok=True)
+    (top / "conf").write_text(f"""
+user root; daemon off; worker_processes 1; pid {top}/pid; error_log {top}/error.log;
+events {{ worker_connections 4096; }}
+http {{
+  access_log {top}/access.log; client_max_body_size 0; keepalive_timeout 3600; send_timeout 3600;
+  client_body_timeout 3600; client_body_temp_path {top}/body; sendfile on;
+  server {{ listen 80 backlog=4096; listen [::]:80; root {root}; dav_methods PUT; }}
+}}""")
+    for name in ("proxy", "fastcgi", "uwsgi", "scgi"):
+        pathlib.Path(f"/var/lib/nginx/{name}").mkdir(parents=True, exist_ok=True)
+    pathlib.Path("/var/log/nginx").mkdir(parents=True, exist_ok=True)
+    child = host.popen(["nginx", "-c", str(top / "conf"), "-e", str(top / "error.log")])
+    listening(host, HTTP, child)
+    return root
+
+
+def sshd(host: Host, client: Host) -> list[str]:
+    """sshd on port 22; returns the ssh options with which root on client gets in."""
+    top, mine = home(host, "sshd"), home(client, "ssh")
+    for key in (top / "host_key", mine / "key"):
+        if not key.exists():
+            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    (top / "authorized").write_text((mine / "key.pub").read_text())
+    (top / "conf").write_text(f"""
+HostKey {top}/host_key
+PidFile {top}/pid
+AuthorizedKeysFile {top}/authorized
+PermitRootLogin yes
+PasswordAuthentication no
+StrictModes no
+UsePAM no
+UseDNS no
+Subsystem sftp internal-sftp
+ClientAliveInterval 0
+""")
+    os.makedirs("/run/sshd", exist_ok=True)
+    with open(top / "log", "wb") as log:
+        child = host.popen(["/usr/sbin/sshd", "-D", "-e", "-f", str(top / "conf")], stderr=log)
+    listening(host, SSH, child)
+    return ["-F", "/dev/null", "-i", str(mine / "key"), "-o", "StrictHostKeyChecking=no",
+            "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", "-o", "BatchMode=yes"]
+
+
+def iperf3(host: Host) -> None:
+    """iperf3 -s on port 5201."""
+    listening(host, IPERF, host.popen(["iperf3", "-s"], stdout=subprocess.DEVNULL))
+
+
+def postgres(host: Host) -> None:
+    """PostgreSQL on port 5432, everyone trusted; as user postgres."""
+    top = home(host, "postgres")
+    os.system(f"chown postgres: {top}")
+    path = max(pathlib.Path("/usr/lib/postgresql").glob("*/bin"))
+    db = top / "db"
+    # Durability is not what the lab tests.
+    subprocess.run(["runuser", "-u", "postgres", "--", str(path / "initdb"), "-A", "trust", "-N",
+                    "--locale=C", str(db)], check=True, capture_output=True)
+    with open(db / "pg_hba.conf", "a", encoding="ascii") as f:
+        f.write("host all all 0.0.0.0/0 trust\nhost all all ::/0 trust\n")
+    with open(db / "postgresql.conf", "a", encoding="ascii") as f:
+        f.write(f"listen_addresses='*'\nfsync=off\nshared_buffers=16MB\nmax_connections=20\n"
+                f"unix_socket_directories='{top}'\njit=off\nautovacuum=off\n")
+    with open(top / "log", "wb") as log:
+        child = host.popen(["runuser", "-u", "postgres", "--", str(path / "postgres"), "-D", str(db)],
+                           stdout=log, stderr=log)
+    listening(host, PGSQL, child)
+
+
+def rsyncd(host: Host, root: pathlib.Path) -> None:
+    """An rsync daemon on port 873, module "files" at root."""
+    top = home(host, "rsyncd")
+    (top / "conf").write_text(f"pid file = {top}/pid\nuse chroot = no\nuid = 0\ngid = 0\n"
+                              f"[files]\npath = {root}\nread only = no\n")
+    child = host.popen(["rsync", "--daemon", "--no-detach", f"--config={top}/conf"])
+    listening(host, RSYNC, child)

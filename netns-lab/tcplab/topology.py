@@ -1,0 +1,478 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Hosts, NAPTs and links, built from a file of data inside a booted kernel.
+
+Every host and every box is a network namespace. A segment is a bridge in the
+namespace of the router it belongs to, which is also its gateway; a host's point
+of attachment to it is a veth pair with netem on both ends. All segments
+outside NAPTs belong to one router, "net".
+
+A Host is attached, detached and moved; each time it gets a fresh address, a
+default route, and a rule that sends what carries the address by that way, so
+that old and new attachment can live side by side.
+"""
+
+import contextlib
+import dataclasses
+import ctypes
+import ipaddress
+import json
+import os
+import pathlib
+import subprocess
+import time
+import tomllib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from . import genl
+from .rules import Behaviour, ruleset
+
+HERE = pathlib.Path(__file__).resolve().parents[1]
+CTL = pathlib.Path(os.environ.get("LAB_MIGRATE_CTL", HERE.parent / "build/bin/migrate-ctl"))
+CLONE_NEWNET = 0x40000000
+OPENED, ACCEPTED = 1, 0
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+# A lab's hosts neither wait for duplicate addresses nor listen to routers.
+_SYSCTLS = {
+    "net/ipv6/conf/all/accept_dad": 0,
+    "net/ipv6/conf/default/accept_dad": 0,
+    "net/ipv6/conf/default/accept_ra": 0,
+    "net/ipv4/conf/all/rp_filter": 0,
+    "net/ipv4/conf/default/rp_filter": 0,
+    "net/ipv4/ping_group_range": "0 2147483647",
+}
+_ROUTER = {"net/ipv4/ip_forward": 1, "net/ipv6/conf/all/forwarding": 1}
+
+
+class Timeout(AssertionError):
+    """A condition did not come true."""
+
+
+def wait_for(what: str, condition: Callable[[], Any], timeout: float = 60, every: float = 0.005) -> Any:
+    """Waits until condition() is true and returns its value; says what if not."""
+    end = time.monotonic() + timeout
+    while not (value := condition()):
+        if time.monotonic() > end:
+            raise Timeout(f"waited {timeout:g} s in vain for: {what}")
+        time.sleep(every)
+    return value
+
+
+def sh(script: str) -> str:
+    """Runs a shell script, returns what it says, raises with it if it fails."""
+    done = subprocess.run(["/bin/sh", "-e"], input=script, text=True, capture_output=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"failed ({done.returncode}): {done.stderr.strip()}\n{script}")
+    return done.stdout
+
+
+@dataclasses.dataclass
+class Link:
+    """One link, the same both ways. delay in seconds, loss, reorder in percent."""
+
+    rate: str = "100mbit"
+    delay: float = 0.0
+    loss: float = 0.0
+    reorder: float = 0.0
+    limit: int = 1000
+    mtu: int = 1500
+
+    def netem(self, dev: str) -> str:
+        """The tc command that gives dev this link's manners."""
+        if self.reorder and not self.delay:
+            raise ValueError("reorder needs a delay: segments overtake those that are delayed")
+        parts = [f"delay {self.delay * 1e6:.0f}us" if self.delay else "",
+                 f"reorder {self.reorder:g}%" if self.reorder else "",
+                 f"loss {self.loss:g}%" if self.loss else "",
+                 f"rate {self.rate}", f"limit {self.limit}"]
+        return f"tc qdisc replace dev {dev} root netem {' '.join(p for p in parts if p)}"
+
+
+@dataclasses.dataclass
+class Point:
+    """A host's point of attachment."""
+
+    place: str
+    dev: str
+    peer: str
+    v4: str
+    v6: str
+    table: int
+
+    def addresses(self, other: "Point") -> list[tuple[str, str]]:
+        """(own, other's) for each family both have."""
+        pairs = ((self.v4, other.v4), (self.v6, other.v6))
+        return [(a, b) for a, b in pairs if a and b]
+
+
+class Node:
+    """A network namespace, and running things in it."""
+
+    def __init__(self, lab: "Lab", name: str) -> None:
+        self.lab = lab
+        self.name = name
+        self._outer = f"to-{name}"
+
+    def _argv(self, cmd: str | list[str]) -> list[str]:
+        inner = ["/bin/sh", "-c", cmd] if isinstance(cmd, str) else list(cmd)
+        return ["ip", "netns", "exec", self.name, *inner]
+
+    def run(self, cmd: str | list[str], check: bool = True, timeout: float = 3600, **kw: Any
+            ) -> subprocess.CompletedProcess[str]:
+        """Runs a command to its end; its output is text."""
+        done = subprocess.run(self._argv(cmd), text=True, capture_output=True, timeout=timeout,
+                              check=False, **kw)
+        if check and done.returncode:
+            raise RuntimeError(f"{self.name}: {cmd}: exit {done.returncode}: "
+                               f"{done.stderr.strip() or done.stdout.strip()}")
+        return done
+
+    def popen(self, cmd: str | list[str], **kw: Any) -> subprocess.Popen[Any]:
+        """Starts a command; it dies with the lab at the latest."""
+        kw.setdefault("stdin", subprocess.DEVNULL)
+        child = subprocess.Popen(self._argv(cmd), start_new_session=True, **kw)
+        self.lab.children.append(child)
+        return child
+
+    @contextlib.contextmanager
+    def inside(self) -> Iterator[None]:
+        """This thread is in the host's namespace: sockets opened here are its."""
+        with open("/proc/thread-self/ns/net", "rb") as home, \
+             open(f"/run/netns/{self.name}", "rb") as there:
+            if _libc.setns(there.fileno(), CLONE_NEWNET):
+                raise OSError(ctypes.get_errno(), f"cannot enter {self.name}")
+            try:
+                yield
+            finally:
+                _libc.setns(home.fileno(), CLONE_NEWNET)
+
+    def family(self) -> genl.Family:
+        """A socket to the kernel's tcp_migrate family, of this host."""
+        with self.inside():
+            return genl.Family()
+
+    def sysctl(self, name: str, value: int | str | None = None) -> str:
+        """Sets a sysctl if value is given; returns what it is (now)."""
+        # The files under net/ belong to the namespace of whoever opens them.
+        path = f"/proc/sys/{name.replace('.', '/')}"
+        with self.inside():
+            if value is not None:
+                pathlib.Path(path).write_text(f"{value}\n")
+            return pathlib.Path(path).read_text().strip()
+
+
+class Box(Node):
+    """A router: the one of the global segments, or a NAPT."""
+
+    def __init__(self, lab: "Lab", name: str, behaviour: Behaviour) -> None:
+        super().__init__(lab, name)
+        self.behaviour = behaviour
+
+    def behave(self, **changes: Any) -> None:
+        """Changes the box's manners, from now on; what it forwards may be known already."""
+        self.behaviour = dataclasses.replace(self.behaviour, **changes)
+        self.run(["nft", "-f", "-"], input=ruleset(self.behaviour, self._outer))
+        if self.behaviour.needs_conntrack():
+            self.sysctl("net.netfilter.nf_conntrack_acct", 1)
+        for state, seconds in self.behaviour.timeouts.items():
+            self.sysctl(f"net.netfilter.nf_conntrack_tcp_timeout_{state}", seconds)
+
+    def hits(self) -> int:
+        """How many segments the box has stripped or refused."""
+        rules = json.loads(self.run("nft -j list table inet box").stdout)["nftables"]
+        return sum(part["counter"]["packets"] for r in rules if "rule" in r
+                   for part in r["rule"]["expr"] if "counter" in part)
+
+
+def _mac(v4: str) -> str:
+    """A hardware address made from an IPv4 address."""
+    return "02:00:" + ":".join(f"{b:02x}" for b in ipaddress.ip_address(v4).packed)
+
+
+class Segment:
+    """A bridge in a box's namespace, and the addresses on it."""
+
+    def __init__(self, box: Box, name: str, v4: str, v6: str) -> None:
+        self.box, self.name = box, name
+        self.net4 = ipaddress.ip_network(v4)
+        self.net6 = ipaddress.ip_network(v6)
+        self.gw4, self.gw6 = str(self.net4[-2]), str(self.net6[0xFFFE])
+        self.mac = _mac(self.gw4)
+        self._next = 10
+
+    def fresh(self) -> tuple[str, str]:
+        """Addresses nobody has had before."""
+        self._next += 1
+        return str(self.net4[self._next]), str(self.net6[self._next])
+
+    def build(self) -> str:
+        """The shell script that makes the bridge."""
+        return (f"ip -n {self.box.name} -batch - <<E\n"
+                f"link add {self.name} address {self.mac} type bridge stp_state 0 forward_delay 0 mcast_snooping 0\n"
+                f"addr add {self.gw4}/{self.net4.prefixlen} dev {self.name}\n"
+                f"addr add {self.gw6}/{self.net6.prefixlen} dev {self.name} nodad\n"
+                f"link set {self.name} up\nE\n")
+
+
+Migrator = Callable[["Host", Point, Point, bool], None]
+
+
+def migrate(host: "Host", old: Point, new: Point, trial: bool) -> None:
+    """Tells the host's kernel that it has moved, by migrate-ctl if it is built."""
+    for before, now in old.addresses(new):
+        if CTL.is_file():
+            cmd = [str(CTL), "migrate", "--from-local", before, "--to-local", now]
+            host.run(cmd + (["--trial"] if trial else []))
+        else:
+            with host.family() as family:
+                family.migrate_all(before, now, genl.TRIAL if trial else 0)
+
+
+class Host(Node):
+    """A host that can move."""
+
+    def __init__(self, lab: "Lab", name: str) -> None:
+        super().__init__(lab, name)
+        self.points: list[Point] = []
+        self._count = 0
+
+    @property
+    def point(self) -> Point:
+        """Where the host is (the newest attachment, if there are two)."""
+        if not self.points:
+            raise RuntimeError(f"host {self.name} is attached nowhere")
+        return self.points[-1]
+
+    @property
+    def v4(self) -> str:
+        return self.point.v4
+
+    @property
+    def v6(self) -> str:
+        return self.point.v6
+
+    def attach(self, place: str, v4: str = "", v6: str = "") -> Point:
+        """A new interface at place, with address, rule and default route."""
+        seg = self.lab.segment(place)
+        self._count += 1
+        fresh = seg.fresh()
+        point = Point(place, f"eth{self._count}", f"{self.name}-eth{self._count}",
+                      v4 or fresh[0], v6 or fresh[1], 100 + self._count)
+        sh(self._plug(seg, point) + self._address(seg, point))
+        self.points.append(point)
+        return point
+
+    def _plug(self, seg: Segment, p: Point) -> str:
+        box = seg.box.name
+        link, inwards = self.lab.link_at(p.place), self.lab.link_at(p.place, True)
+        # Who is whose neighbour is settled beforehand: asking would take a
+        # round trip of the link, and times would not be exact.
+        return (f"ip link add {p.dev} netns {self.name} address {_mac(p.v4)} mtu {link.mtu} type veth "
+                f"peer name {p.peer} netns {box} mtu {link.mtu}\n"
+                f"ip -n {box} link set {p.peer} master {seg.name} up\n"
+                f"ip -n {box} -batch - <<E\n"
+                f"neigh replace {p.v4} lladdr {_mac(p.v4)} dev {seg.name} nud permanent\n"
+                f"neigh replace {p.v6} lladdr {_mac(p.v4)} dev {seg.name} nud permanent\nE\n"
+                + _plain(self.name, p.dev, link) + _plain(box, p.peer, inwards))
+
+    def _address(self, seg: Segment, p: Point) -> str:
+        def batch(version: int, addr: str, net: Any, gw: str, nodad: str) -> str:
+            return (f"ip -{version} -n {self.name} -batch - <<E\n"
+                    f"addr add {addr}/{net.prefixlen} dev {p.dev} {nodad}\n"
+                    f"neigh replace {gw} lladdr {seg.mac} dev {p.dev} nud permanent\n"
+                    f"route add default via {gw} dev {p.dev} table {p.table}\n"
+                    f"rule add from {addr} lookup {p.table}\n"
+                    f"route replace default via {gw} dev {p.dev}\nE\n")
+        return (batch(4, p.v4, seg.net4, seg.gw4, "") + batch(6, p.v6, seg.net6, seg.gw6, "nodad"))
+
+    def detach(self, point: Point | None = None) -> None:
+        """Takes an attachment away, interface, address and all."""
+        p = point or self.point
+        self.points.remove(p)
+        sh(f"ip -n {self.name} link del {p.dev}\n"
+           f"ip -n {self.name} rule del from {p.v4} lookup {p.table}\n"
+           f"ip -n {self.name} -6 rule del from {p.v6} lookup {p.table}\n")
+
+    def move(self, place: str, gap: float = 0, make_before_break: bool = False,
+             v4: str = "", v6: str = "") -> Point:
+        """Leaves for another place, gap seconds without any address; then migrates.
+
+        make_before_break keeps the old attachment until every connection has
+        committed to the new one.
+        """
+        old = self.point
+        if make_before_break:
+            new = self.attach(place, v4, v6)
+            self.lab.migrator(self, old, new, True)
+            self.wait_moved(old, new)
+            self.detach(old)
+            return new
+        if gap:
+            self.detach(old)
+            time.sleep(gap)
+            new = self.attach(place, v4, v6)
+        else:
+            new = self.attach(place, v4, v6)
+            self.detach(old)
+        self.lab.migrator(self, old, new, False)
+        return new
+
+    def connections(self) -> list[genl.Attrs]:
+        """What the kernel says of this host's migratable connections."""
+        with self.family() as family:
+            return family.dump()
+
+    def connection(self, port: int) -> genl.Attrs:
+        """The one live connection with this port at either end."""
+        found = [c for c in self.connections() if port in (c["local-port"], c["remote-port"])]
+        if len(found) != 1:
+            raise AssertionError(f"{self.name}: {len(found)} migratable connections with port {port}: {found}")
+        return found[0]
+
+    def wait_moved(self, old: Point, new: Point, timeout: float = 30) -> None:
+        """Waits until no connection is left on old, and those on new are at rest."""
+        def done() -> bool:
+            conns = self.connections()
+            return (not any(c["local-addr"] in (old.v4, old.v6) for c in conns)
+                    and all(c["state"] == "idle" for c in conns
+                            if c["local-addr"] in (new.v4, new.v6)))
+        wait_for(f"connections of {self.name} to leave {old.v4} for {new.v4}", done, timeout)
+
+    def bytes(self, port: int) -> tuple[int, int]:
+        """(acknowledged, received) bytes so far of the connections with this port."""
+        out = self.run(["ss", "-Htni", f"( sport = :{port} or dport = :{port} )"]).stdout
+        return tuple(sum(int(w.split(":")[1]) for w in out.split() if w.startswith(f"{key}:"))
+                     for key in ("bytes_acked", "bytes_received"))  # type: ignore[return-value]
+
+    def counters(self) -> dict[str, int]:
+        """The kernel's TcpMigrate: counters of this host."""
+        with self.inside():
+            lines = [ln.split() for ln in pathlib.Path("/proc/thread-self/net/netstat").read_text().splitlines()
+                     if ln.startswith("TcpMigrate:")]
+        return dict(zip(lines[0][1:], map(int, lines[1][1:]), strict=True)) if lines else {}
+
+
+def _plain(ns: str, dev: str, link: Link) -> str:
+    """Segments as on a wire: real checksums, no super-segments, a rate."""
+    return (f"ip netns exec {ns} sh -c 'ethtool -K {dev} tx off tso off gso off gro off "
+            f">/dev/null 2>&1; {link.netem(dev)}; ip link set {dev} up'\n")
+
+
+class Lab:
+    """A built topology. Use as a context manager."""
+
+    def __init__(self, topology: str | pathlib.Path = "fig22", rtt: float = 0, enabled: int | None = 2,
+                 at: dict[str, str] | None = None, migrator: Migrator = migrate) -> None:
+        """rtt: seconds between two hosts, on top of what the file says. at: places
+        that differ from the file's. enabled: net.tcp_migrate.enabled on the
+        hosts, if the kernel has it."""
+        path = pathlib.Path(topology)
+        if not path.suffix:
+            path = HERE / "topologies" / f"{topology}.toml"
+        self.data = tomllib.loads(path.read_text())
+        self.rtt, self.migrator, self.enabled = rtt, migrator, enabled
+        self.link = Link(**self.data.get("link", {}))
+        self.links: dict[str, Link] = {}
+        self.children: list[subprocess.Popen[Any]] = []
+        self.net = Box(self, "net", Behaviour(**self.data.get("net", {}).get("behaviour", {})))
+        self.boxes: dict[str, Box] = {"net": self.net}
+        self.hosts: dict[str, Host] = {}
+        self._segments: dict[str, Segment] = {}
+        self._at = at or {}
+
+    def __enter__(self) -> "Lab":
+        try:
+            self._build()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __getattr__(self, name: str) -> Any:
+        hosts = self.__dict__.get("hosts", {})
+        if name in hosts:
+            return hosts[name]
+        raise AttributeError(name)
+
+    def segment(self, place: str) -> Segment:
+        """The segment of a place, by name."""
+        if place not in self._segments:
+            raise ValueError(f"no place {place!r}: there are {', '.join(self._segments)}")
+        return self._segments[place]
+
+    def link_at(self, place: str, inwards: bool = False) -> Link:
+        """A host's link at a place, outwards or towards the host.
+
+        Half the lab's RTT is on the way to every host, none on the way from it:
+        a capture at a host then shows what it sends when it sends it.
+        """
+        link = self.links.get(place, self.link)
+        return dataclasses.replace(link, delay=link.delay + (self.rtt / 2 if inwards else 0))
+
+    def set_link(self, place: str, **changes: Any) -> None:
+        """Changes what links at a place are like, those in use as well."""
+        self.links[place] = dataclasses.replace(self.links.get(place, self.link), **changes)
+        box = self.segment(place).box.name
+        for host in self.hosts.values():
+            for p in host.points:
+                if p.place == place:
+                    sh(f"ip netns exec {host.name} {self.link_at(place).netem(p.dev)}\n"
+                       f"ip netns exec {box} {self.link_at(place, True).netem(p.peer)}\n")
+
+    def _build(self) -> None:
+        for name, seg in self.data["segment"].items():
+            self._segments[name] = Segment(self.net, name, seg["v4"], seg["v6"])
+        self._namespace("net", _SYSCTLS | _ROUTER)
+        sh("".join(s.build() for s in self._segments.values()))
+        self.net.behave()
+        for name, napt in self.data.get("napt", {}).items():
+            self._napt(name, napt)
+        for name, host in self.data["host"].items():
+            self._namespace(name, _SYSCTLS)
+            self.hosts[name] = Host(self, name)
+            self.hosts[name].attach(self._at.get(name, host["at"]))
+            if self.enabled is not None and patched():
+                self.hosts[name].sysctl("net.tcp_migrate.enabled", self.enabled)
+
+    def _namespace(self, name: str, sysctls: dict[str, Any]) -> None:
+        writes = "".join(f"echo {v} >/proc/sys/{k}\n" for k, v in sysctls.items())
+        sh(f"ip netns add {name}\nip netns exec {name} /bin/sh -e <<'E'\n{writes}ip link set lo up\nE\n")
+
+    def _napt(self, name: str, data: dict[str, Any]) -> None:
+        self._namespace(name, _SYSCTLS | _ROUTER)
+        box = self.boxes[name] = Box(self, name, Behaviour(**data.get("behaviour", {})))
+        inner = self._segments[name] = Segment(box, name, data["v4"], data["v6"])
+        outer = self.segment(data["outer"])
+        v4, v6 = outer.fresh()
+        dev, peer = f"to-{name}", f"wan-{name}"
+        link = Link(rate=data.get("rate", "1gbit"))
+        sh(f"ip link add {dev} netns {name} type veth peer name {peer} netns net\n"
+           f"ip -n net link set {peer} master {outer.name} up\n"
+           + _plain(name, dev, link) + _plain("net", peer, link) + inner.build() +
+           f"ip -n {name} -batch - <<E\n"
+           f"addr add {v4}/{outer.net4.prefixlen} dev {dev}\n"
+           f"addr add {v6}/{outer.net6.prefixlen} dev {dev} nodad\n"
+           f"route add default via {outer.gw4}\nroute add ::/0 via {outer.gw6}\nE\n"
+           f"ip -n net -6 route add {inner.net6} via {v6}\n")
+        box.behave()
+
+    def close(self) -> None:
+        """Ends everything that was started, and the namespaces."""
+        for child in self.children:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, 9)
+        for child in self.children:
+            child.wait()
+        for name in [*self.hosts, *self.boxes]:
+            subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
+        self.hosts = {}
+
+
+def patched() -> bool:
+    """Whether the running kernel has the extension."""
+    return os.path.isdir("/proc/sys/net/tcp_migrate")

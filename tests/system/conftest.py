@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Fixtures of the system tests. pytest runs inside the booted lab kernel.
+
+make_lab builds a topology for one test, with a capture at every host, and
+leaves captures, timeline and the kernel's own view in $LAB_OUT/failed/TEST if the
+test fails. A lab that survives a test would spoil the next, so it is always
+closed.
+"""
+
+import os
+import pathlib
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "netns-lab"))
+
+from tcplab import capture  # noqa: E402
+from tcplab.topology import Lab, patched  # noqa: E402
+
+OUT = pathlib.Path("/lab")
+VIRTUAL = bool(os.environ.get("LAB_VIRTUAL"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not (OUT / "cmd").exists():
+        pytest.exit("these tests run inside a lab kernel: use tests/run, or make test", 2)
+    config.addinivalue_line("markers", "baseline: needs no extension; runs on a vanilla kernel too")
+    config.addinivalue_line("markers", "smp: part of the run on several CPUs")
+    config.addinivalue_line("markers", "virtual: about exact or long times; needs virtual time")
+    if not patched() and "baseline" not in config.getoption("-m"):
+        pytest.exit("this kernel has no net.tcp_migrate: boot the patched one, or use -m baseline", 2)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    report = (yield).get_result()  # type: ignore[misc]
+    if report.when == "call":
+        item.stash[_FAILED] = report.failed
+
+
+_FAILED = pytest.StashKey[bool]()
+
+
+class Watched(Lab):
+    """A lab with a capture at every host."""
+
+    captures: dict[str, capture.Capture]
+
+    def __enter__(self) -> "Watched":
+        super().__enter__()
+        # One directory per lab: files of an earlier test must not be met again.
+        shutil.rmtree("/tmp/lab", ignore_errors=True)
+        self.captures = {name: capture.Capture(host, pathlib.Path(f"/tmp/lab/{name}.pcap"))
+                         for name, host in self.hosts.items()}
+        return self
+
+    def segments(self, host: str) -> list[capture.Segment]:
+        """What a host has sent and received; ends its capture."""
+        return list(capture.read(self.captures[host].stop()))
+
+    def resets(self, port: int) -> list[str]:
+        """The RSTs of connections with this port that any host has sent."""
+        return [f"{name}: {seg}" for name in self.hosts for seg in self.segments(name)
+                if seg.out and seg.flags & capture.RST and port in (seg.sport, seg.dport)]
+
+    def keep(self, where: pathlib.Path) -> None:
+        """Leaves everything that helps to see what went wrong."""
+        where.mkdir(parents=True, exist_ok=True)
+        for name, cap in self.captures.items():
+            shutil.copy(cap.stop(), where)
+            with open(where / f"{name}.timeline", "w", encoding="ascii") as f:
+                f.writelines(f"{s}\n" for s in _telling(list(capture.read(cap.path))))
+        with open(where / "state", "w", encoding="utf-8") as f:
+            for name, host in self.hosts.items():
+                f.write(f"== {name}\n{host.run('ss -tnoie; ip addr; ip route', check=False).stdout}\n"
+                        f"{host.counters()}\n{host.connections() if patched() else ''}\n")
+
+
+def _telling(segs: list[capture.Segment]) -> list[capture.Segment]:
+    """Segments with our option, SYN, RST or FIN, and the neighbours of a pause."""
+    out = []
+    for before, seg in zip([None, *segs], segs, strict=False):
+        pause = before is None or seg.time - before.time > 0.2
+        if pause or seg.migrate or seg.flags & (capture.SYN | capture.RST | capture.FIN):
+            out.append(seg)
+    return out
+
+
+@pytest.fixture
+def make_lab(request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
+    """Builds a lab: make_lab(topology, rtt=..., at={...})."""
+    labs: list[Watched] = []
+
+    def make(*args: Any, **kw: Any) -> Watched:
+        lab = Watched(*args, **kw).__enter__()
+        labs.append(lab)
+        return lab
+
+    yield make
+    name = re.sub(r"[^\w.-]+", "_", request.node.name)
+    for lab in labs:
+        try:
+            if request.node.stash.get(_FAILED, True):
+                lab.keep(OUT / "failed" / name)
+        finally:
+            lab.close()

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The kernel's netlink family, spoken to by genl.py and, where built, migrate-ctl."""
+
+import errno
+import json
+import threading
+
+import pytest
+
+from tcplab import genl
+from tcplab.topology import CTL, wait_for
+from test_moves import settled
+from traffic import Idle
+
+
+def test_both_ends_tell_the_same(make_lab):
+    """What one end calls local the other calls remote."""
+    lab = make_lab(at={"a": "g2"})
+    traffic = Idle(lab)
+    a, b = lab.a.connection(traffic.port), lab.b.connection(traffic.port)
+    assert (a["local-addr"], a["local-port"]) == (b["remote-addr"], b["remote-port"])
+    assert (a["remote-addr"], a["remote-port"]) == (b["local-addr"], b["local-port"])
+    assert (a["token-local"], a["token-remote"]) == (b["token-remote"], b["token-local"])
+    assert (a["role"], b["role"]) == (1, 0)
+    assert a["state"] == b["state"] == "idle"
+    assert (a["peer-nat"], b["peer-nat"]) == (0, 0)
+
+
+def test_napt_is_seen(make_lab):
+    """B sees that A is behind a NAPT, and A's own address."""
+    lab = make_lab(at={"a": "n1"})
+    traffic = Idle(lab)
+    b = lab.b.connection(traffic.port)
+    assert b["peer-nat"] == 1
+    assert b["peer-inner-addr"] == lab.a.v4
+
+
+def test_exporter_is_the_same_at_both_ends(make_lab):
+    """And differs between connections."""
+    lab = make_lab(at={"a": "g2"})
+    traffic = Idle(lab)
+    values = []
+    for host in (lab.a, lab.b):
+        with host.family() as family:
+            cookie = host.connection(traffic.port)["cookie"]
+            values += [family.call("export", cookie=cookie)[0]["exporter"]]
+    assert values[0] == values[1] and len(values[0]) == 64
+
+
+def test_migrate_one(make_lab):
+    """One connection, by its cookie."""
+    lab = make_lab(at={"a": "g1"})
+    traffic = Idle(lab)
+    new = lab.a.attach("g2")
+    with lab.a.family() as family:
+        family.migrate(lab.a.connection(traffic.port)["cookie"], new_local_addr=new.v4)
+    settled(lab.a, traffic.port, 1)
+    assert lab.a.connection(traffic.port)["local-addr"] == new.v4
+    traffic.finish()
+
+
+def test_events(make_lab):
+    """A move is told step by step."""
+    lab = make_lab(rtt=0.05, at={"a": "g1"})
+    traffic = Idle(lab)
+    seen: list[genl.Attrs] = []
+    family = lab.a.family()
+    thread = threading.Thread(target=lambda: seen.extend(family.events(timeout=2)))
+    thread.start()
+    lab.a.run("true")
+    lab.a.move("g2")
+    settled(lab.a, traffic.port, 1)
+    thread.join()
+    family.close()
+    states = [e["state"] for e in seen]
+    assert states[:1] == ["mig-sent"] and states[-1] == "idle"
+    assert any(e["reason"] == "committed" for e in seen)
+
+
+def test_abort(make_lab):
+    """The program and the peer see a reset at once."""
+    lab = make_lab(rtt=0.05, at={"a": "g2"})
+    traffic = Idle(lab)
+    with lab.a.family() as family:
+        family.abort(lab.a.connection(traffic.port)["cookie"])
+    wait_for("ssh to end", lambda: traffic.child.poll() is not None, 1)
+    wait_for("B's connection to be gone", lambda: lab.b.connections() == [], 1)
+
+
+@pytest.mark.parametrize("case", ["no such cookie", "no such address", "not ours"])
+def test_refusals(make_lab, case):
+    """A command that cannot be carried out says so and changes nothing."""
+    lab = make_lab(at={"a": "g2"})
+    traffic = Idle(lab)
+    cookie = lab.a.connection(traffic.port)["cookie"]
+    with lab.a.family() as family:
+        if case == "no such cookie":
+            with pytest.raises(OSError) as error:
+                family.migrate(cookie + 12345, new_local_addr=lab.a.v4)
+            assert error.value.errno == errno.ENOENT
+        elif case == "no such address":
+            assert family.migrate_all("198.51.100.99", lab.a.v4).get("count", 0) == 0
+        else:
+            with pytest.raises(OSError) as error:
+                family.migrate(cookie, new_local_addr="198.51.100.99")
+            assert error.value.errno == errno.EADDRNOTAVAIL
+    assert lab.a.connection(traffic.port)["migrations"] == 0
+    traffic.finish()
+
+
+def test_commands_need_the_right(make_lab):
+    """An unprivileged user can move nothing."""
+    lab = make_lab(at={"a": "g2"})
+    traffic = Idle(lab)
+    cookie = lab.a.connection(traffic.port)["cookie"]
+    done = lab.a.run(["setpriv", "--reuid=65534", "--clear-groups", "/usr/bin/python3", genl.__file__,
+                      "migrate", str(cookie), lab.a.v4], check=False)
+    assert done.returncode != 0 and "not permitted" in done.stderr
+    traffic.finish()
+
+
+def test_migrate_ctl_lists_the_same(make_lab):
+    """libtcpmigrate and genl.py, two implementations, see the same connections."""
+    lab = make_lab(at={"a": "n1"})
+    traffic = Idle(lab)
+    assert CTL.is_file(), "build/bin/migrate-ctl is missing: run make tools"
+    listed = json.loads(lab.a.run([str(CTL), "-j", "list"]).stdout)
+    mine = lab.a.connection(traffic.port)
+    assert str(mine["local-port"]) in json.dumps(listed)
+    assert mine["local-addr"] in json.dumps(listed)
+    traffic.finish()

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Peers and boxes that do not take part: everything behaves as plain TCP would.
+
+Both ends believe that a connection can migrate, or neither does.
+"""
+
+import time
+
+import pytest
+
+from tcplab import programs
+from tcplab.topology import wait_for
+from test_moves import carry_on
+from traffic import SIZE, Download, Idle, Upload
+
+
+def believes(host, port):
+    """Whether a host takes its connection with this port for migratable."""
+    return any(port in (c["local-port"], c["remote-port"]) and c["state"] != "none"
+               for c in host.connections())
+
+
+def plain(lab, traffic):
+    """Neither end believes, and the data get through."""
+    traffic.until(SIZE // 2)
+    assert (believes(lab.a, traffic.port), believes(lab.b, traffic.port)) == (False, False)
+    traffic.finish()
+
+
+@pytest.mark.parametrize("kind", [Download, Upload])
+@pytest.mark.parametrize("without", ["a", "b"])
+def test_peer_without_extension(make_lab, without, kind):
+    """One end has it switched off."""
+    lab = make_lab(rtt=0.05)
+    lab.hosts[without].sysctl("net.tcp_migrate.enabled", 0)
+    plain(lab, kind(lab))
+
+
+def test_killed_server_is_noticed_at_once_by_a_plain_client(make_lab):
+    """Without agreement a reset is a reset, at once."""
+    lab = make_lab(rtt=0.05)
+    lab.a.sysctl("net.tcp_migrate.enabled", 0)
+    assert kill_server(lab) < 0.5
+
+
+def test_killed_server_is_noticed_at_once_by_a_migratable_client(make_lab):
+    """With agreement the reset proves its origin, and is honoured as fast."""
+    lab = make_lab(rtt=0.05)
+    assert kill_server(lab) < 0.5
+
+
+def kill_server(lab):
+    """Seconds from the death of nginx to curl's error."""
+    traffic = Download(lab)
+    traffic.until(SIZE // 4)
+    began = time.monotonic()
+    lab.b.run("pkill -9 nginx")
+    wait_for("curl to notice", lambda: traffic.child.poll() is not None, 600)
+    assert traffic.child.returncode in (18, 56)
+    return time.monotonic() - began
+
+
+@pytest.mark.parametrize("kind", [Download, Upload])
+@pytest.mark.parametrize("where", ["syn", "synack", "nonsyn", "all"])
+def test_option_stripped(make_lab, where, kind):
+    """A box takes the option away: from the SYN, from the SYN,ACK, from all that follows."""
+    lab = make_lab(rtt=0.05, at={"a": "g2"})
+    lab.net.behave(strip=[where])
+    plain(lab, kind(lab))
+    assert lab.net.hits() > 0
+
+
+@pytest.mark.parametrize("kind", [Download, Upload, Idle])
+def test_option_stripped_on_third_ack(make_lab, kind):
+    """The echo is said again until it is answered: both ends come to believe."""
+    lab = make_lab(rtt=0.05, at={"a": "g2"})
+    lab.net.behave(strip=["ack3"])
+    traffic = kind(lab)
+    traffic.until(SIZE // 4)
+    assert lab.net.hits() == 1
+    assert believes(lab.a, traffic.port) and believes(lab.b, traffic.port)
+    lab.a.move("n2")
+    carry_on(lab, traffic, 0.05)
+
+
+@pytest.mark.parametrize("kind", [Download, Upload])
+def test_option_stripped_later(make_lab, kind):
+    """The server's answer to the echo never comes: the client does not believe."""
+    lab = make_lab(rtt=0.05, at={"a": "g2"})
+    lab.net.behave(strip=["later"])
+    traffic = kind(lab)
+    traffic.until(SIZE // 2)
+    assert not believes(lab.a, traffic.port)
+    traffic.finish()
+
+
+def connect_time(lab):
+    """Seconds curl needs until it is connected."""
+    out = lab.a.run(["curl", "-sS", "--max-time", "60", "-o", "/dev/null", "-w", "%{time_connect}",
+                     f"http://{lab.b.v4}/small"]).stdout
+    return float(out)
+
+
+@pytest.mark.virtual
+@pytest.mark.parametrize("kind", ["syn", "synack"])
+def test_path_drops_option(make_lab, kind):
+    """A box drops SYNs, or SYN,ACKs, with the option: 4 s the first time, then at once."""
+    lab = make_lab(rtt=0.05, at={"a": "g2"})
+    lab.net.behave(refuse=[kind])
+    programs.data(programs.nginx(lab.b) / "small", 1000)
+    assert connect_time(lab) < 4
+    assert connect_time(lab) < 0.1
+
+
+@pytest.mark.virtual
+def test_path_recovers(make_lab):
+    """What was remembered of a path that drops the option is forgotten in time."""
+    lab = make_lab(rtt=0.05, at={"a": "g2"})
+    lab.net.behave(refuse=["syn"])
+    Download(lab, size=1000).finish()
+    lab.net.behave(refuse=[])
+    time.sleep(int(lab.a.sysctl("net.tcp_migrate.fallback_time")) + 1)
+    traffic = Idle(lab)
+    assert believes(lab.a, traffic.port) and believes(lab.b, traffic.port)
+    traffic.finish()
+
+
+@pytest.mark.parametrize("mss,mtu", [(1200, 1500), (1400, 1280)])
+def test_new_path_is_narrower(make_lab, mss, mtu):
+    """The new path clamps the MSS, or carries only smaller packets."""
+    lab = make_lab(rtt=0.05, at={"a": "n1"})
+    lab.boxes["n2"].behave(mss=mss)
+    lab.set_link("n2", mtu=mtu)
+    traffic = Download(lab)
+    traffic.until(SIZE // 4)
+    lab.a.move("n2")
+    carry_on(lab, traffic, 0.05)
+
+
+@pytest.mark.virtual
+def test_new_path_is_slower(make_lab):
+    """A far lower rate and a far longer round trip: no burst, no stale time-out."""
+    lab = make_lab(rtt=0.02, at={"a": "n1"})
+    lab.set_link("n2", rate="5mbit", delay=0.1)
+    traffic = Download(lab, size=SIZE // 2)
+    traffic.until(SIZE // 8)
+    lab.a.move("n2")
+    carry_on(lab, traffic, 0.22)
+
+
+@pytest.mark.virtual
+def test_host_gone_for_good(make_lab):
+    """B learns of it within the documented time."""
+    lab = make_lab(rtt=0.05, at={"a": "g2"})
+    lab.b.sysctl("net.tcp_migrate.wait_silence", 60)
+    traffic = Idle(lab)
+    lab.a.detach()
+    lab.b.run("pkill -USR1 cat", check=False)
+    wait_for("B's connections to be gone",
+             lambda: not believes(lab.b, traffic.port), 3600, every=1)
