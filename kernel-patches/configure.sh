@@ -26,6 +26,6 @@ cd "$build"
 make -s -C "$tree" O="$build" ARCH="$arch" olddefconfig >/dev/null
 # shellcheck disable=SC2086
 for want in $(sed -n 's/^\(CONFIG_[A-Z0-9_]*\)=y$/\1/p' $files | sort -u); do
-	grep -q "^$want=y" .config || missing="${missing:-} $want"
+	grep -q "^$want=[ym]" .config || missing="${missing:-} $want"
 done
 [ -z "${missing:-}" ] || echo "configure.sh: not taken on $arch:$missing"

@@ -80,14 +80,14 @@ class Link:
     mtu: int = 1500
 
     def netem(self, dev: str) -> str:
-        """The tc command that gives dev this link's manners."""
+        """tc's arguments that give dev this link's manners."""
         if self.reorder and not self.delay:
             raise ValueError("reorder needs a delay: segments overtake those that are delayed")
         parts = [f"delay {self.delay * 1e6:.0f}us" if self.delay else "",
                  f"reorder {self.reorder:g}%" if self.reorder else "",
                  f"loss {self.loss:g}%" if self.loss else "",
                  f"rate {self.rate}", f"limit {self.limit}"]
-        return f"tc qdisc replace dev {dev} root netem {' '.join(p for p in parts if p)}"
+        return f"qdisc replace dev {dev} root netem {' '.join(p for p in parts if p)}"
 
 
 @dataclasses.dataclass
@@ -356,8 +356,9 @@ class Host(Node):
 
 def _plain(ns: str, dev: str, link: Link) -> str:
     """Segments as on a wire: real checksums, no super-segments, a rate."""
-    return (f"ip netns exec {ns} sh -c 'ethtool -K {dev} tx off tso off gso off gro off "
-            f">/dev/null 2>&1; {link.netem(dev)}; ip link set {dev} up'\n")
+    return (f"ip netns exec {ns} ethtool -K {dev} tx off tso off gso off gro off >/dev/null 2>&1\n"
+            f"tc -n {ns} {link.netem(dev)}\n"
+            f"ip -n {ns} link set {dev} up\n")
 
 
 class Lab:
@@ -400,10 +401,22 @@ class Lab:
         raise AttributeError(name)
 
     def segment(self, place: str) -> Segment:
-        """The segment of a place, by name."""
+        """The segment of a place, by name; a NAPT is built when it is first needed."""
+        if place not in self._segments and place in self.data.get("napt", {}):
+            self._napt(place, self.data["napt"][place])
         if place not in self._segments:
-            raise ValueError(f"no place {place!r}: there are {', '.join(self._segments)}")
+            raise ValueError(f"no place {place!r}: there are {', '.join(self.places())}")
         return self._segments[place]
+
+    def places(self) -> list[str]:
+        """Everywhere a host can be."""
+        return [*self.data["segment"], *self.data.get("napt", {})]
+
+    def box(self, name: str) -> Box:
+        """A NAPT, or the router "net"."""
+        if name != "net":
+            self.segment(name)
+        return self.boxes[name]
 
     def link_at(self, place: str, inwards: bool = False) -> Link:
         """A host's link at a place, outwards or towards the host.
@@ -421,8 +434,8 @@ class Lab:
         for host in self.hosts.values():
             for p in host.points:
                 if p.place == place:
-                    sh(f"ip netns exec {host.name} {self.link_at(place).netem(p.dev)}\n"
-                       f"ip netns exec {box} {self.link_at(place, True).netem(p.peer)}\n")
+                    sh(f"tc -n {host.name} {self.link_at(place).netem(p.dev)}\n"
+                       f"tc -n {box} {self.link_at(place, True).netem(p.peer)}\n")
 
     def _build(self) -> None:
         for name, seg in self.data["segment"].items():
@@ -430,8 +443,6 @@ class Lab:
         self._namespace("net", _SYSCTLS | _ROUTER)
         sh("".join(s.build() for s in self._segments.values()))
         self.net.behave()
-        for name, napt in self.data.get("napt", {}).items():
-            self._napt(name, napt)
         for name, host in self.data["host"].items():
             self._namespace(name, _SYSCTLS)
             self.hosts[name] = Host(self, name)
@@ -448,7 +459,9 @@ class Lab:
         box = self.boxes[name] = Box(self, name, Behaviour(**data.get("behaviour", {})))
         inner = self._segments[name] = Segment(box, name, data["v4"], data["v6"])
         outer = self.segment(data["outer"])
-        v4, v6 = outer.fresh()
+        # The NAPTs' outer addresses follow from their order in the file.
+        index = 11 + list(self.data["napt"]).index(name)
+        v4, v6 = str(outer.net4[index]), str(outer.net6[index])
         dev, peer = f"to-{name}", f"wan-{name}"
         link = Link(rate=data.get("rate", "1gbit"))
         sh(f"ip link add {dev} netns {name} type veth peer name {peer} netns net\n"

@@ -129,7 +129,7 @@ def test_path_recovers(make_lab):
 def test_new_path_is_narrower(make_lab, mss, mtu):
     """The new path clamps the MSS, or carries only smaller packets."""
     lab = make_lab(rtt=0.05, at={"a": "n1"})
-    lab.boxes["n2"].behave(mss=mss)
+    lab.box("n2").behave(mss=mss)
     lab.set_link("n2", mtu=mtu)
     traffic = Download(lab)
     traffic.until(SIZE // 4)

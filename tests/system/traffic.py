@@ -6,7 +6,6 @@ receiving program has, until() waits for so much of it, finish() waits for the
 end and compares checksums. A is the opener in all of them.
 """
 
-import pathlib
 import subprocess
 import time
 from typing import Any
