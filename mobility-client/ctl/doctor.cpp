@@ -3,17 +3,14 @@
 // check is one function that adds findings; each finding that is not fine
 // comes with its remedy.
 
-#include <dirent.h>
 #include <sys/utsname.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <ostream>
-#include <regex>
-#include <set>
 #include <sstream>
 
 #include "commands.hpp"
@@ -265,15 +262,33 @@ void check_nft(const System& system, Findings& found) {
     }
 }
 
-void judge_iptables_line(const std::string& tool, const std::string& line, Findings& found) {
-    static const std::regex kStrip(R"(-j TCPOPTSTRIP .*--strip-options (\S*,)?254(,|\s|$))");
-    static const std::regex kDropOption(R"(--tcp-option 254 .*-j (DROP|REJECT))");
-    static const std::regex kInvalid(R"(--(ct)?state \S*INVALID\S* .*-j (DROP|REJECT))");
-    const std::string undo = "remove it: `" + tool + " -D" + line.substr(2) + "`";
-    if (std::regex_search(line, kStrip) || std::regex_search(line, kDropOption)) {
+/// The word after `option` in a line of iptables-save; empty if there is none.
+std::string word_after(const std::vector<std::string>& words, std::string_view option) {
+    const auto at = std::find(words.begin(), words.end(), option);
+    return at == words.end() || std::next(at) == words.end() ? "" : *std::next(at);
+}
+
+/// True if the comma-separated `list` has `item`.
+bool lists(const std::string& list, const std::string& item) {
+    return ("," + list + ",").find("," + item + ",") != std::string::npos;
+}
+
+/// `table` is the one the line belongs to.
+void judge_iptables_line(const std::string& tool, const std::string& table, const std::string& line,
+                         Findings& found) {
+    std::istringstream stream(line);
+    const std::vector<std::string> words{std::istream_iterator<std::string>(stream), {}};
+    const auto kind = std::to_string(kOptionKind);
+    const auto verdict = word_after(words, "-j");
+    const bool drops = verdict == "DROP" || verdict == "REJECT";
+    const bool strips =
+        verdict == "TCPOPTSTRIP" && lists(word_after(words, "--strip-options"), kind);
+    if (strips || (drops && word_after(words, "--tcp-option") == kind)) {
         found.push_back({"iptables_option", Severity::Problem,
-                         tool + " rule strips or drops TCP option 254: " + line, undo});
-    } else if (std::regex_search(line, kInvalid)) {
+                         tool + " rule strips or drops TCP option 254: " + line,
+                         "remove it: `" + tool + " -t " + table + " -D" + line.substr(2) + "`"});
+    } else if (drops && (lists(word_after(words, "--ctstate"), "INVALID") ||
+                         lists(word_after(words, "--state"), "INVALID"))) {
         found.push_back({"iptables_invalid", Severity::Warning,
                          tool + " rule drops what conntrack calls invalid: " + line,
                          "accept TCP to this host's migratable connections before it, or `sysctl "
@@ -285,9 +300,12 @@ void check_iptables(const System& system, Findings& found) {
     for (const std::string tool : {"iptables", "ip6tables"}) {
         auto text = system.capture({tool + "-save"});
         std::istringstream lines(text ? *text : "");
+        std::string table;
         for (std::string line; std::getline(lines, line);) {
-            if (line.starts_with("-A")) {
-                judge_iptables_line(tool, line, found);
+            if (line.starts_with('*')) {
+                table = line.substr(1);
+            } else if (line.starts_with("-A")) {
+                judge_iptables_line(tool, table, line, found);
             }
         }
     }

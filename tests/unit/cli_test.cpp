@@ -590,6 +590,9 @@ TEST_F(Cli, DoctorIptablesRules) {
     const auto found = by_id(run_json({"doctor"}, "doctor", ctl::kFailed));
     EXPECT_EQ(found.at("iptables_option"), "problem");
     EXPECT_EQ(found.at("iptables_invalid"), "warning");
+    run({"doctor"});
+    EXPECT_TRUE(
+        said("`iptables -t mangle -D FORWARD -p tcp -j TCPOPTSTRIP --strip-options 5,254`"));
     tools_["iptables-save"] = "-A FORWARD -p tcp -j TCPOPTSTRIP --strip-options 2254,25\n";
     EXPECT_FALSE(by_id(run_json({"doctor"}, "doctor")).contains("iptables_option"));
 }
