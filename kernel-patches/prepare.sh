@@ -72,7 +72,7 @@ show_context() {
 # Applies patch $2 in tree $1, with fuzz; says which hook no longer fits.
 apply() {
 	local out rej file
-	if out=$(patch -d "$1" -p1 -F 3 --forward --no-backup-if-mismatch <"$2" 2>&1); then
+	if out=$(patch -d "$1" -p1 -F 2 --forward --no-backup-if-mismatch <"$2" 2>&1); then
 		# Fuzz is fine, but worth knowing of.
 		grep -E 'fuzz' <<<"$out" | sed "s|^|prepare.sh: ${2##*/}: |" || true
 		return 0

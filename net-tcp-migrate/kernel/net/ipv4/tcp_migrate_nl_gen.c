@@ -15,9 +15,9 @@ static const struct nla_policy tcp_migrate_get_nl_policy[TCP_MIGRATE_A_CONN_TOKE
 	[TCP_MIGRATE_A_CONN_COOKIE] = { .type = NLA_U64, },
 	[TCP_MIGRATE_A_CONN_TOKEN] = { .type = NLA_U32, },
 	[TCP_MIGRATE_A_CONN_FAMILY] = { .type = NLA_U16, },
-	[TCP_MIGRATE_A_CONN_LOCAL_ADDR] = { .len = 4, },
+	[TCP_MIGRATE_A_CONN_LOCAL_ADDR] = { .type = NLA_BINARY, },
 	[TCP_MIGRATE_A_CONN_LOCAL_PORT] = { .type = NLA_U16, },
-	[TCP_MIGRATE_A_CONN_REMOTE_ADDR] = { .len = 4, },
+	[TCP_MIGRATE_A_CONN_REMOTE_ADDR] = { .type = NLA_BINARY, },
 	[TCP_MIGRATE_A_CONN_REMOTE_PORT] = { .type = NLA_U16, },
 };
 
@@ -26,13 +26,13 @@ static const struct nla_policy tcp_migrate_migrate_nl_policy[TCP_MIGRATE_A_CONN_
 	[TCP_MIGRATE_A_CONN_COOKIE] = { .type = NLA_U64, },
 	[TCP_MIGRATE_A_CONN_TOKEN] = { .type = NLA_U32, },
 	[TCP_MIGRATE_A_CONN_FAMILY] = { .type = NLA_U16, },
-	[TCP_MIGRATE_A_CONN_LOCAL_ADDR] = { .len = 4, },
+	[TCP_MIGRATE_A_CONN_LOCAL_ADDR] = { .type = NLA_BINARY, },
 	[TCP_MIGRATE_A_CONN_LOCAL_PORT] = { .type = NLA_U16, },
-	[TCP_MIGRATE_A_CONN_REMOTE_ADDR] = { .len = 4, },
+	[TCP_MIGRATE_A_CONN_REMOTE_ADDR] = { .type = NLA_BINARY, },
 	[TCP_MIGRATE_A_CONN_REMOTE_PORT] = { .type = NLA_U16, },
-	[TCP_MIGRATE_A_CONN_NEW_LOCAL_ADDR] = { .len = 4, },
+	[TCP_MIGRATE_A_CONN_NEW_LOCAL_ADDR] = { .type = NLA_BINARY, },
 	[TCP_MIGRATE_A_CONN_NEW_LOCAL_PORT] = { .type = NLA_U16, },
-	[TCP_MIGRATE_A_CONN_NEW_REMOTE_ADDR] = { .len = 4, },
+	[TCP_MIGRATE_A_CONN_NEW_REMOTE_ADDR] = { .type = NLA_BINARY, },
 	[TCP_MIGRATE_A_CONN_NEW_REMOTE_PORT] = { .type = NLA_U16, },
 	[TCP_MIGRATE_A_CONN_IF_INDEX] = { .type = NLA_U32, },
 	[TCP_MIGRATE_A_CONN_FLAGS] = NLA_POLICY_MASK(NLA_U32, 0x3),
@@ -41,10 +41,10 @@ static const struct nla_policy tcp_migrate_migrate_nl_policy[TCP_MIGRATE_A_CONN_
 /* TCP_MIGRATE_CMD_MIGRATE_ALL - do */
 static const struct nla_policy tcp_migrate_migrate_all_nl_policy[TCP_MIGRATE_A_CONN_IF_INDEX + 1] = {
 	[TCP_MIGRATE_A_CONN_FAMILY] = { .type = NLA_U16, },
-	[TCP_MIGRATE_A_CONN_LOCAL_ADDR] = { .len = 4, },
-	[TCP_MIGRATE_A_CONN_REMOTE_ADDR] = { .len = 4, },
-	[TCP_MIGRATE_A_CONN_NEW_LOCAL_ADDR] = { .len = 4, },
-	[TCP_MIGRATE_A_CONN_NEW_REMOTE_ADDR] = { .len = 4, },
+	[TCP_MIGRATE_A_CONN_LOCAL_ADDR] = { .type = NLA_BINARY, },
+	[TCP_MIGRATE_A_CONN_REMOTE_ADDR] = { .type = NLA_BINARY, },
+	[TCP_MIGRATE_A_CONN_NEW_LOCAL_ADDR] = { .type = NLA_BINARY, },
+	[TCP_MIGRATE_A_CONN_NEW_REMOTE_ADDR] = { .type = NLA_BINARY, },
 	[TCP_MIGRATE_A_CONN_IF_INDEX] = { .type = NLA_U32, },
 	[TCP_MIGRATE_A_CONN_FLAGS] = NLA_POLICY_MASK(NLA_U32, 0x3),
 };
@@ -54,9 +54,9 @@ static const struct nla_policy tcp_migrate_abort_nl_policy[TCP_MIGRATE_A_CONN_TO
 	[TCP_MIGRATE_A_CONN_COOKIE] = { .type = NLA_U64, },
 	[TCP_MIGRATE_A_CONN_TOKEN] = { .type = NLA_U32, },
 	[TCP_MIGRATE_A_CONN_FAMILY] = { .type = NLA_U16, },
-	[TCP_MIGRATE_A_CONN_LOCAL_ADDR] = { .len = 4, },
+	[TCP_MIGRATE_A_CONN_LOCAL_ADDR] = { .type = NLA_BINARY, },
 	[TCP_MIGRATE_A_CONN_LOCAL_PORT] = { .type = NLA_U16, },
-	[TCP_MIGRATE_A_CONN_REMOTE_ADDR] = { .len = 4, },
+	[TCP_MIGRATE_A_CONN_REMOTE_ADDR] = { .type = NLA_BINARY, },
 	[TCP_MIGRATE_A_CONN_REMOTE_PORT] = { .type = NLA_U16, },
 };
 
@@ -65,9 +65,9 @@ static const struct nla_policy tcp_migrate_key_nl_policy[TCP_MIGRATE_A_CONN_TOKE
 	[TCP_MIGRATE_A_CONN_COOKIE] = { .type = NLA_U64, },
 	[TCP_MIGRATE_A_CONN_TOKEN] = { .type = NLA_U32, },
 	[TCP_MIGRATE_A_CONN_FAMILY] = { .type = NLA_U16, },
-	[TCP_MIGRATE_A_CONN_LOCAL_ADDR] = { .len = 4, },
+	[TCP_MIGRATE_A_CONN_LOCAL_ADDR] = { .type = NLA_BINARY, },
 	[TCP_MIGRATE_A_CONN_LOCAL_PORT] = { .type = NLA_U16, },
-	[TCP_MIGRATE_A_CONN_REMOTE_ADDR] = { .len = 4, },
+	[TCP_MIGRATE_A_CONN_REMOTE_ADDR] = { .type = NLA_BINARY, },
 	[TCP_MIGRATE_A_CONN_REMOTE_PORT] = { .type = NLA_U16, },
 	[TCP_MIGRATE_A_CONN_KEY_ID] = NLA_POLICY_MAX(NLA_U8, 3),
 	[TCP_MIGRATE_A_CONN_KEY_OP] = NLA_POLICY_MAX(NLA_U8, 3),
@@ -79,9 +79,9 @@ static const struct nla_policy tcp_migrate_export_nl_policy[TCP_MIGRATE_A_CONN_T
 	[TCP_MIGRATE_A_CONN_COOKIE] = { .type = NLA_U64, },
 	[TCP_MIGRATE_A_CONN_TOKEN] = { .type = NLA_U32, },
 	[TCP_MIGRATE_A_CONN_FAMILY] = { .type = NLA_U16, },
-	[TCP_MIGRATE_A_CONN_LOCAL_ADDR] = { .len = 4, },
+	[TCP_MIGRATE_A_CONN_LOCAL_ADDR] = { .type = NLA_BINARY, },
 	[TCP_MIGRATE_A_CONN_LOCAL_PORT] = { .type = NLA_U16, },
-	[TCP_MIGRATE_A_CONN_REMOTE_ADDR] = { .len = 4, },
+	[TCP_MIGRATE_A_CONN_REMOTE_ADDR] = { .type = NLA_BINARY, },
 	[TCP_MIGRATE_A_CONN_REMOTE_PORT] = { .type = NLA_U16, },
 };
 
@@ -96,7 +96,9 @@ const struct genl_split_ops tcp_migrate_nl_ops[7] = {
 	},
 	{
 		.cmd	= TCP_MIGRATE_CMD_GET,
+		.start	= tcp_migrate_nl_get_start,
 		.dumpit	= tcp_migrate_nl_get_dumpit,
+		.done	= tcp_migrate_nl_get_done,
 		.flags	= GENL_CMD_CAP_DUMP,
 	},
 	{
@@ -136,6 +138,3 @@ const struct genl_split_ops tcp_migrate_nl_ops[7] = {
 	},
 };
 
-static const struct genl_multicast_group tcp_migrate_nl_mcgrps[] = {
-	[TCP_MIGRATE_NLGRP_EVENTS] = { "events", },
-};

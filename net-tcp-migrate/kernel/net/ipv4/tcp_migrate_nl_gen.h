@@ -14,6 +14,9 @@
 /* Ops table for tcp_migrate */
 extern const struct genl_split_ops tcp_migrate_nl_ops[7];
 
+int tcp_migrate_nl_get_start(struct netlink_callback *cb);
+int tcp_migrate_nl_get_done(struct netlink_callback *cb);
+
 int tcp_migrate_nl_get_doit(struct sk_buff *skb, struct genl_info *info);
 int tcp_migrate_nl_get_dumpit(struct sk_buff *skb, struct netlink_callback *cb);
 int tcp_migrate_nl_migrate_doit(struct sk_buff *skb, struct genl_info *info);

@@ -1,0 +1,615 @@
+// SPDX-License-Identifier: GPL-2.0
+/* TCP migration: a connection moves to another four-tuple and goes on.
+ *
+ * Negotiation: SYN and SYN,ACK carry PERMIT; the client repeats ECHO until the
+ * server's ECHO shows that options pass in both directions. Only then do both
+ * ends believe.
+ *
+ * Migration, sub-states beside sk_state (the program notices a stall at most):
+ *
+ *   IDLE --migrate--> MIG_SENT --answer--> MIG_CONFIRM --peer used it--> IDLE
+ *                        |                     |
+ *                     time-out              time-out
+ *                        v                     v
+ *                     MIG_WAIT <------- MSYN again (new ReqNo)
+ *
+ * The initiator keeps its socket on the old tuple, gated, until the answer
+ * comes, then re-addresses it and proves with CONFIRM that it receives there.
+ * The peer answers from a pend slot, without any other change of state, and
+ * re-addresses on a valid CONFIRM. A trial is not gated, and is committed only
+ * when the peer has used the new tuple.
+ *
+ * A reset that does not prove its origin, and TCP's own time-outs, lead to
+ * MIG_WAIT, where the path is probed now and then.
+ *
+ * All functions run with the socket locked unless they say otherwise.
+ */
+#define pr_fmt(fmt) "TCPMIG: " fmt
+
+#include <crypto/algapi.h>
+#include <linux/random.h>
+#include <linux/tcp.h>
+#include <linux/unaligned.h>
+#include <net/mptcp.h>
+#include <net/tcp.h>
+
+#include "tcp_migrate.h"
+
+#define CREATE_TRACE_POINTS
+#include <trace/events/tcp_migrate.h>
+
+DEFINE_STATIC_KEY_FALSE(tcp_migrate_key);
+EXPORT_SYMBOL_GPL(tcp_migrate_key);
+
+#define MIG_KIND_ACK		16	/* beside enum tcp_mig_sub + 1 */
+#define MIG_RTO_MIN		(HZ / 5)
+#define MIG_RTO_MAX		(8 * HZ)
+#define MIG_ECHO_MAX		16	/* segments without the server's ECHO */
+#define MIG_REPLIES_PER_SEC	20	/* per connection, to wrong or repeated MSYNs */
+
+static u64 tcp_mig_key_active(const struct tcp_migrate *mig)
+{
+	return mig->role ? mig->key_local : mig->key_peer;
+}
+
+static u64 tcp_mig_key_passive(const struct tcp_migrate *mig)
+{
+	return mig->role ? mig->key_peer : mig->key_local;
+}
+
+/* The caller wipes @out. Key 0 is derived when needed, which is rare. */
+void tcp_mig_key(const struct tcp_migrate *mig, u8 id, u8 out[TCPMIG_KEY_LEN])
+{
+	if (id && mig->keys)
+		memcpy(out, mig->keys[id], TCPMIG_KEY_LEN);
+	else
+		tcp_mig_key0(out, tcp_mig_key_active(mig),
+			     tcp_mig_key_passive(mig));
+}
+
+bool tcp_mig_key_ok(const struct sock *sk, const struct tcp_migrate *mig,
+		    u8 id)
+{
+	if (mig->key_only)
+		return id == mig->key_only;
+	if (!id)
+		return !READ_ONCE(tcp_mig_net(sock_net(sk))->require_strong);
+	return mig->key_mask & BIT(id);
+}
+
+/* Header prediction and the transmit hooks look at this one bit. */
+void tcp_mig_update_busy(struct sock *sk, struct tcp_migrate *mig)
+{
+	struct tcp_sock *tp = tcp_sk(sk);
+	bool busy = mig->echo || mig->clamp || mig->gate ||
+		    mig->state > TCP_MIGRATE_STATE_IDLE;
+
+	if (busy == tp->mig_busy)
+		return;
+	tp->mig_busy = busy;
+	if (busy)
+		tp->pred_flags = 0;
+	else if (sk->sk_state == TCP_ESTABLISHED)
+		tcp_fast_path_check(sk);
+}
+
+static void tcp_mig_set_waiting(struct sock *sk, struct tcp_migrate *mig,
+				bool on)
+{
+	if (mig->waiting == on)
+		return;
+	mig->waiting = on;
+	atomic_add(on ? 1 : -1, &tcp_mig_net(sock_net(sk))->waiting);
+}
+
+void tcp_mig_set_state(struct sock *sk, struct tcp_migrate *mig, u8 state,
+		       u8 reason)
+{
+	u8 old = mig->state;
+
+	mig->state = state;
+	mig->reason = reason;
+	mig->since = tcp_jiffies32;
+	mig->gate = state == TCP_MIGRATE_STATE_MIG_WAIT ||
+		    (state == TCP_MIGRATE_STATE_MIG_SENT && !mig->own.trial &&
+		     !mig->soft) ||
+		    (state == TCP_MIGRATE_STATE_MIG_CONFIRM &&
+		     mig->own.unbound && !mig->own.trial);
+	tcp_mig_set_waiting(sk, mig, state == TCP_MIGRATE_STATE_MIG_WAIT);
+	tcp_mig_update_busy(sk, mig);
+	trace_tcp_migrate_state(sk, old, state, reason, mig->seen);
+	tcp_mig_event(sk, mig, 0);
+}
+
+void tcp_mig_arm(struct sock *sk, struct tcp_migrate *mig, unsigned long delay)
+{
+	sk_reset_timer(sk, &mig->timer, jiffies + delay);
+}
+
+void tcp_mig_disarm(struct sock *sk, struct tcp_migrate *mig)
+{
+	sk_stop_timer(sk, &mig->timer);
+}
+
+/* Repetition of handshake segments: the old path's RTO is a fair first guess
+ * for the new one, within bounds.
+ */
+unsigned long tcp_mig_rto(const struct sock *sk, u8 tries)
+{
+	unsigned long rto = clamp_t(unsigned long, inet_csk(sk)->icsk_rto,
+				    MIG_RTO_MIN, HZ);
+
+	return min_t(unsigned long, rto << min_t(u8, tries, 6), MIG_RTO_MAX);
+}
+
+bool tcp_mig_reply_allowed(struct sock *sk, struct tcp_migrate *mig)
+{
+	u32 now = tcp_jiffies32 / HZ;
+
+	if (mig->reply_stamp != now) {
+		mig->reply_stamp = now;
+		mig->reply_count = 0;
+	}
+	if (mig->reply_count >= MIG_REPLIES_PER_SEC) {
+		MIG_INC(sock_net(sk), REPLYLIMIT);
+		return false;
+	}
+	mig->reply_count++;
+	return true;
+}
+
+/* ---- Life cycle ---- */
+
+static struct tcp_migrate *tcp_mig_alloc(struct sock *sk, bool role, gfp_t gfp)
+{
+	struct tcp_migrate *mig = kmem_cache_zalloc(tcp_mig_cache,
+						    gfp | __GFP_NOWARN);
+
+	if (!mig) {
+		MIG_INC(sock_net(sk), NOMEM);
+		return NULL;
+	}
+	mig->id.net = sock_net(sk);
+	mig->sk = sk;
+	mig->role = role;
+	INIT_HLIST_HEAD(&mig->aliases);
+	timer_setup(&mig->timer, tcp_mig_timer, 0);
+	return mig;
+}
+
+static void tcp_mig_free_rcu(struct rcu_head *rcu)
+{
+	struct tcp_migrate *mig = container_of(rcu, struct tcp_migrate, rcu);
+
+	kfree_sensitive(mig->keys);
+	memzero_explicit(mig, sizeof(*mig));
+	kmem_cache_free(tcp_mig_cache, mig);
+}
+
+/* Two FINs, both acknowledged: no genuine RST of ours can follow. */
+static bool tcp_mig_clean_end(const struct sock *sk,
+			      const struct tcp_migrate *mig)
+{
+	const struct tcp_sock *tp = tcp_sk(sk);
+
+	return !mig->rst_sent && sock_flag(sk, SOCK_DONE) &&
+	       tp->snd_una == tp->write_seq;
+}
+
+static void tcp_mig_drop(struct sock *sk)
+{
+	struct tcp_migrate *mig = tcp_mig(sk);
+
+	tcp_mig_set_waiting(sk, mig, false);
+	tcp_mig_disarm(sk, mig);
+	tcp_mig_token_remove(mig);
+	tcp_mig_alias_flush(mig);
+	tcp_sk(sk)->mig_busy = 0;
+	RCU_INIT_POINTER(tcp_sk(sk)->mig, NULL);
+	call_rcu(&mig->rcu, tcp_mig_free_rcu);
+}
+
+void __tcp_migrate_destroy(struct sock *sk)
+{
+	struct tcp_migrate *mig = tcp_mig(sk);
+	struct tcp_mig_tuple t;
+
+	if (mig->agreed) {
+		if (!tcp_mig_clean_end(sk, mig)) {
+			tcp_mig_sk_tuple(sk, &t);
+			tcp_mig_tomb_add(mig, &t);
+		}
+		mig->state = TCP_MIGRATE_STATE_NONE;
+		mig->reason = TCP_MIGRATE_REASON_CLOSED;
+		tcp_mig_event(sk, mig, READ_ONCE(sk->sk_err));
+	}
+	tcp_mig_drop(sk);
+}
+
+/* ---- Negotiation ---- */
+
+/* Signed, multipath and repaired connections, and loopback, are left alone. */
+bool tcp_mig_may_permit(const struct sock *sk)
+{
+	const struct tcp_sock *tp = tcp_sk(sk);
+	u8 enabled = READ_ONCE(tcp_mig_net(sock_net(sk))->enabled);
+	u8 opt = READ_ONCE(tp->mig_opt);
+
+	if (!enabled || opt == 2 || (!opt && enabled != 2))
+		return false;
+	if (sk_is_mptcp(sk) || tp->repair)
+		return false;
+#ifdef CONFIG_TCP_MD5SIG
+	if (rcu_access_pointer(tp->md5sig_info))
+		return false;
+#endif
+#ifdef CONFIG_TCP_AO
+	if (rcu_access_pointer(tp->ao_info))
+		return false;
+#endif
+#if IS_ENABLED(CONFIG_SMC)
+	if (tp->syn_smc)
+		return false;
+#endif
+	return true;
+}
+
+static bool tcp_mig_is_loopback(const struct in6_addr *a)
+{
+	return ipv6_addr_loopback(a) || (ipv6_addr_v4mapped(a) &&
+		ipv4_is_loopback(a->s6_addr32[3]));
+}
+
+static u64 tcp_mig_new_key(void)
+{
+	return get_random_u64();
+}
+
+/* Take the peer's key and the address it sees itself at. */
+static void tcp_mig_learn_peer(struct tcp_migrate *mig, u64 key, __be32 addr,
+			       __be16 port, const struct in6_addr *seen,
+			       __be16 seen_port)
+{
+	__be32 expect = ipv6_addr_v4mapped(seen) ? seen->s6_addr32[3] :
+			tcp_mig_addr_hash(key, seen);
+
+	mig->key_peer = key;
+	mig->peer_addr = addr;
+	mig->peer_port = port;
+	mig->peer_nat = addr != expect || port != seen_port;
+}
+
+/* The state machine may now be used. Return: false if the token is taken. */
+static bool tcp_mig_agree(struct sock *sk, struct tcp_migrate *mig)
+{
+	mig->id.token = tcp_mig_token(mig->key_local);
+	if (tcp_mig_token_insert(mig)) {
+		MIG_INC(sock_net(sk), TOKENCOLLISION);
+		return false;
+	}
+	mig->agreed = 1;
+	MIG_INC(sock_net(sk), AGREED);
+	tcp_mig_set_state(sk, mig, TCP_MIGRATE_STATE_IDLE,
+			  TCP_MIGRATE_REASON_AGREED);
+	return true;
+}
+
+/* SYN: PERMIT, unless this destination did not answer it. */
+unsigned int __tcp_migrate_syn_options(struct sock *sk, unsigned int remaining,
+				       u8 *kind)
+{
+	struct tcp_migrate *mig = tcp_mig(sk);
+	struct net *net = sock_net(sk);
+
+	if (remaining < TCPMIG_LEN_PERMIT || !tcp_mig_may_permit(sk) ||
+	    tcp_mig_is_loopback(&sk->sk_v6_daddr))
+		return 0;
+	if (!mig) {
+		if (tcp_mig_fallback_hit(sk)) {
+			MIG_INC(net, FALLBACKHIT);
+			return 0;
+		}
+		mig = tcp_mig_alloc(sk, true, sk_gfp_mask(sk, GFP_ATOMIC));
+		if (!mig)
+			return 0;
+		mig->key_local = tcp_mig_new_key();
+		rcu_assign_pointer(tcp_sk(sk)->mig, mig);
+	}
+	if (inet_csk(sk)->icsk_retransmits >= 2) {
+		mig->omitted = 1;
+		MIG_INC(net, PERMITOMITTED);
+		return 0;
+	}
+	MIG_INC(net, PERMITSENT);
+	*kind = TCPMIG_SUB_PERMIT + 1;
+	return TCPMIG_LEN_PERMIT;
+}
+
+/* A SYN with PERMIT reached a listener. Not for syncookies: no room there. */
+void __tcp_migrate_openreq_init(const struct sock *sk, struct request_sock *req,
+				const struct sk_buff *skb)
+{
+	struct tcp_request_sock *treq = tcp_rsk(req);
+	struct tcp_mig_opt opt;
+
+	if (!tcp_mig_parse(tcp_hdr(skb), &opt) ||
+	    opt.sub != TCPMIG_SUB_PERMIT || !tcp_mig_may_permit(sk))
+		return;
+	if (treq->is_mptcp)
+		return;
+	MIG_INC(sock_net(sk), PERMITRCVD);
+	treq->mig_ok = 1;
+	treq->mig_key_local = tcp_mig_new_key();
+	treq->mig_key_peer = opt.key;
+	treq->mig_peer_addr = opt.addr;
+	treq->mig_peer_port = opt.port;
+}
+
+/* SYN,ACK: leave PERMIT out when the ones with it were not answered. */
+unsigned int __tcp_migrate_synack_options(struct request_sock *req,
+					  unsigned int remaining, u8 *kind)
+{
+	struct net *net = read_pnet(&inet_rsk(req)->ireq_net);
+
+	if (remaining < TCPMIG_LEN_PERMIT || req->num_retrans >= 2 ||
+	    req->num_timeout >= 2) {
+		MIG_INC(net, PERMITOMITTED);
+		return 0;
+	}
+	MIG_INC(net, PERMITSENT);
+	*kind = TCPMIG_SUB_PERMIT + 1;
+	return TCPMIG_LEN_PERMIT;
+}
+
+void __tcp_migrate_openreq_child(struct sock *newsk,
+				 const struct request_sock *req)
+{
+	const struct tcp_request_sock *treq = tcp_rsk(req);
+	const struct inet_request_sock *ireq = inet_rsk(req);
+	struct in6_addr seen = ireq->ir_v6_rmt_addr;
+	struct tcp_migrate *mig;
+
+	mig = tcp_mig_alloc(newsk, false, GFP_ATOMIC);
+	if (!mig)
+		return;
+	if (ireq->ireq_family == AF_INET)
+		ipv6_addr_set_v4mapped(ireq->ir_rmt_addr, &seen);
+	mig->key_local = treq->mig_key_local;
+	tcp_mig_learn_peer(mig, treq->mig_key_peer, treq->mig_peer_addr,
+			   treq->mig_peer_port, &seen, ireq->ir_rmt_port);
+	rcu_assign_pointer(tcp_sk(newsk)->mig, mig);
+}
+
+/* Client: the SYN,ACK. Without PERMIT this is an ordinary connection. */
+void __tcp_migrate_rcv_synack(struct sock *sk, const struct sk_buff *skb)
+{
+	struct tcp_migrate *mig = tcp_mig(sk);
+	struct tcp_mig_opt opt;
+
+	if (!tcp_mig_parse(tcp_hdr(skb), &opt) ||
+	    opt.sub != TCPMIG_SUB_PERMIT) {
+		if (mig->omitted)
+			tcp_mig_fallback_add(sk);
+		tcp_mig_drop(sk);
+		return;
+	}
+	MIG_INC(sock_net(sk), PERMITRCVD);
+	tcp_mig_learn_peer(mig, opt.key, opt.addr, opt.port, &sk->sk_v6_daddr,
+			   inet_sk(sk)->inet_dport);
+	mig->echo = 1;
+	tcp_mig_update_busy(sk, mig);
+}
+
+/* ECHO of the peer; the server answers it until it stops coming. */
+void tcp_mig_rcv_echo(struct sock *sk, struct tcp_migrate *mig,
+		      const struct tcp_mig_opt *opt)
+{
+	u32 mac = tcp_mig_echo_mac(tcp_mig_key_active(mig),
+				   tcp_mig_key_passive(mig), !mig->role);
+
+	if (get_unaligned_be24(opt->raw + 5) != mac ||
+	    !!(opt->flags & TCPMIG_F_ROLE) == mig->role) {
+		MIG_INC(sock_net(sk), ECHOBAD);
+		return;
+	}
+	if (!mig->agreed && !tcp_mig_agree(sk, mig)) {
+		mig->echo = 0;
+		tcp_mig_update_busy(sk, mig);
+		return;
+	}
+	mig->echo = !mig->role;
+	tcp_mig_update_busy(sk, mig);
+	if (!mig->role && !inet_csk_ack_scheduled(sk)) {
+		/* Our next segment carries the answer; at the latest this. */
+		inet_csk_schedule_ack(sk);
+		inet_csk_reset_xmit_timer(sk, ICSK_TIME_DACK, TCP_DELACK_MAX,
+					  TCP_RTO_MAX);
+	}
+}
+
+/* A segment without ECHO while we send it. */
+void tcp_mig_no_echo(struct sock *sk, struct tcp_migrate *mig)
+{
+	if (!mig->role) {
+		mig->echo = 0;
+		tcp_mig_update_busy(sk, mig);
+	} else if (++mig->echo_miss >= MIG_ECHO_MAX) {
+		MIG_INC(sock_net(sk), ECHOMISSING);
+		tcp_mig_drop(sk);
+	}
+}
+
+/* ---- Options on segments of the connection ---- */
+
+unsigned int __tcp_migrate_established_options(struct sock *sk,
+					       const struct sk_buff *skb,
+					       unsigned int remaining, u8 *kind)
+{
+	struct tcp_migrate *mig = tcp_mig(sk);
+
+	if (skb && TCP_SKB_CB(skb)->tcp_flags & TCPHDR_RST) {
+		if (!mig->agreed || remaining < TCPMIG_LEN_RST)
+			return 0;
+		mig->rst_sent = 1;
+		MIG_INC(sock_net(sk), RSTSIGNED);
+		*kind = TCPMIG_SUB_RST + 1;
+		return TCPMIG_LEN_RST;
+	}
+	if (mig->sign_ack && remaining >= TCPMIG_LEN_CONFIRM) {
+		*kind = MIG_KIND_ACK;
+		return TCPMIG_LEN_CONFIRM;
+	}
+	if (mig->state == TCP_MIGRATE_STATE_MIG_CONFIRM && !mig->own.trial &&
+	    remaining >= TCPMIG_LEN_CONFIRM) {
+		*kind = TCPMIG_SUB_CONFIRM + 1;
+		return TCPMIG_LEN_CONFIRM;
+	}
+	if (mig->echo && remaining >= TCPMIG_LEN_ECHO) {
+		*kind = TCPMIG_SUB_ECHO + 1;
+		return TCPMIG_LEN_ECHO;
+	}
+	return 0;
+}
+
+static void tcp_mig_write_permit(u8 *p, u64 key, const struct in6_addr *addr,
+				 __be16 port)
+{
+	bool v6 = !ipv6_addr_v4mapped(addr);
+
+	tcp_mig_put_permit(p, key, v6,
+			   v6 ? tcp_mig_addr_hash(key, addr) :
+				addr->s6_addr32[3], port);
+}
+
+u8 tcp_mig_role_flag(const struct tcp_migrate *mig)
+{
+	return mig->role ? TCPMIG_F_ROLE : 0;
+}
+
+static void tcp_mig_write_rst(u8 *p, const struct tcp_migrate *mig, u32 seq)
+{
+	u8 key[TCPMIG_KEY_LEN];
+
+	tcp_mig_key(mig, mig->key_send, key);
+	tcp_mig_put_rst(p, mig->key_send | tcp_mig_role_flag(mig),
+			tcp_mig_mac_rst(key, mig->role, seq));
+	memzero_explicit(key, sizeof(key));
+}
+
+static void tcp_mig_write_synack(u8 *p, const struct tcp_request_sock *treq)
+{
+	const struct inet_request_sock *ireq = &treq->req;
+	struct in6_addr a = ireq->ir_v6_loc_addr;
+
+	if (ireq->ireq_family == AF_INET)
+		ipv6_addr_set_v4mapped(ireq->ir_loc_addr, &a);
+	tcp_mig_write_permit(p, treq->mig_key_local, &a, htons(ireq->ir_num));
+}
+
+/* @kind is the form plus one; see the functions that chose it. */
+__be32 *__tcp_migrate_options_write(__be32 *ptr, const struct tcphdr *th,
+				    struct tcp_sock *tp,
+				    const struct tcp_request_sock *treq,
+				    u8 kind)
+{
+	struct sock *sk = (struct sock *)tp;
+	struct tcp_migrate *mig = tp ? tcp_mig(sk) : NULL;
+	u8 *p = (u8 *)ptr;
+
+	switch (kind - 1) {
+	case TCPMIG_SUB_PERMIT:
+		if (mig)
+			tcp_mig_write_permit(p, mig->key_local,
+					     &sk->sk_v6_rcv_saddr,
+					     inet_sk(sk)->inet_sport);
+		else
+			tcp_mig_write_synack(p, treq);
+		return ptr + TCPMIG_LEN_PERMIT / 4;
+	case TCPMIG_SUB_CONFIRM:
+		tcp_mig_put_confirm(p, mig->own.key_id | tcp_mig_role_flag(mig),
+				    mig->own.reqno, mig->confirm);
+		return ptr + TCPMIG_LEN_CONFIRM / 4;
+	case MIG_KIND_ACK - 1:
+		tcp_mig_put_confirm(p, mig->ack_key | tcp_mig_role_flag(mig),
+				    mig->ack_reqno, mig->confirm_ack);
+		return ptr + TCPMIG_LEN_CONFIRM / 4;
+	case TCPMIG_SUB_RST:
+		tcp_mig_write_rst(p, mig, ntohl(th->seq));
+		return ptr + TCPMIG_LEN_RST / 4;
+	case TCPMIG_SUB_ECHO:
+		tcp_mig_put_echo(p, mig->role,
+				 tcp_mig_echo_mac(tcp_mig_key_active(mig),
+						  tcp_mig_key_passive(mig),
+						  mig->role));
+		return ptr + TCPMIG_LEN_ECHO / 4;
+	}
+	return ptr;
+}
+
+bool __tcp_migrate_gated(const struct sock *sk)
+{
+	const struct tcp_migrate *mig = tcp_mig(sk);
+
+	return mig && mig->gate;
+}
+
+bool __tcp_migrate_stale_tsecr(const struct sock *sk)
+{
+	const struct tcp_migrate *mig = tcp_mig(sk);
+
+	return mig->migrations &&
+	       before(tcp_sk(sk)->rx_opt.rcv_tsecr, mig->path_ts);
+}
+
+/* The same holds for SACK. */
+bool __tcp_migrate_no_sack(const struct sock *sk)
+{
+	const struct tcp_migrate *mig = tcp_mig(sk);
+
+	return mig && mig->clamp;
+}
+
+/* NAPTs take an acknowledgment of bytes they have not seen for a forgery, and
+ * reset: hold ACKs at what has come over this path.
+ */
+u32 __tcp_migrate_ack(const struct sock *sk, u32 rcv_nxt)
+{
+	const struct tcp_migrate *mig = tcp_mig(sk);
+
+	if (!mig || !mig->clamp || !before(mig->path_rcv, rcv_nxt))
+		return rcv_nxt;
+	MIG_INC(sock_net(sk), ACKCLAMPED);
+	return mig->path_rcv;
+}
+
+/* An RST for a connection that is gone (tombstone), or going (its socket). */
+unsigned int __tcp_migrate_reset_option(const struct sock *sk,
+					const struct sk_buff *skb, u32 seq,
+					__be32 *opt)
+{
+	struct net *net = dev_net_rcu(skb->dev ?: skb_dst(skb)->dev);
+	struct tcp_mig_tuple t;
+
+	if (sk && sk_fullsock(sk) && sk->sk_state != TCP_CLOSE)
+		return 0;
+	if (sk && sk_fullsock(sk) && rcu_access_pointer(tcp_sk(sk)->mig)) {
+		struct tcp_migrate *mig = tcp_mig(sk);
+
+		if (!mig->agreed)
+			return 0;
+		tcp_mig_write_rst((u8 *)opt, mig, seq);
+		mig->rst_sent = 1;
+	} else {
+		tcp_mig_skb_tuple(skb, &t);
+		if (!tcp_mig_tomb_sign(net, &t, seq, (u8 *)opt))
+			return 0;
+	}
+	MIG_INC(net, RSTSIGNED);
+	return TCPMIG_LEN_RST;
+}
+
+void __init tcp_migrate_init(void)
+{
+	if (tcp_mig_table_init() || tcp_mig_ctrl_init())
+		panic("Failed to initialise TCP migration\n");
+}

@@ -1,0 +1,834 @@
+// SPDX-License-Identifier: GPL-2.0
+/* TCP migration: the three steps over a new path, at both ends.
+ *
+ *   initiator                                   peer
+ *   MIG_SENT     -- MSYN: MREQ(ReqNo, nonce) ->  pend (thesis: SYN_RECV)
+ *   commit      <-- MSYN,ACK: MANS(nonce')  --
+ *   MIG_CONFIRM  -- CONFIRM(nonce, nonce')  ->   commit
+ *   IDLE        <-- ACK: CONFIRM(nonce',..) --   IDLE
+ *
+ * A request without SYN goes the same way over the current tuple. An MREQ that
+ * comes as SYN,ACK is somebody else's request, which a symmetric proxy has
+ * spliced with ours: it is not bound to our nonce, so that end commits only on
+ * the peer's CONFIRM.
+ *
+ * All functions run with the socket locked and BH disabled.
+ */
+#include <crypto/algapi.h>
+#include <linux/net.h>
+#include <linux/random.h>
+#include <linux/siphash.h>
+#include <linux/tcp.h>
+#include <linux/unaligned.h>
+#include <net/tcp.h>
+
+#include "tcp_migrate.h"
+
+/* ---- Initiator ---- */
+
+/* Is the peer's request @reqno newer than what was last committed? Both ends
+ * may have used the same number at once: the active opener's wins, or each
+ * would refuse the other's for ever.
+ */
+static bool tcp_mig_newer(const struct tcp_migrate *mig, u32 reqno)
+{
+	return after(reqno, mig->committed) ||
+	       (reqno == mig->committed && mig->committed_own && !mig->role);
+}
+
+static void tcp_mig_set_committed(struct tcp_migrate *mig, u32 reqno, bool own)
+{
+	mig->committed = reqno;
+	mig->committed_own = own;
+}
+
+/* What the next segment of the peer on this path begins after. */
+static void tcp_mig_begin_path(struct sock *sk, struct tcp_migrate *mig,
+			       u32 peer_isn)
+{
+	struct tcp_sock *tp = tcp_sk(sk);
+
+	tcp_mstamp_refresh(tp);
+	mig->path_rcv = peer_isn + 1;
+	mig->path_ts = tcp_time_stamp_ts(tp);
+	mig->clamp = before(mig->path_rcv, tp->rcv_nxt);
+	mig->migrations++;
+}
+
+/* Where we are, as we see it: changed by no NAPT, read by a proxy (A3.2). */
+static void tcp_mig_fill_own_address(const struct tcp_migrate *mig,
+				     const struct tcp_mig_tuple *t,
+				     struct tcp_mig_mreq *m)
+{
+	m->port = t->lport;
+	if (ipv6_addr_v4mapped(&t->laddr)) {
+		m->addr = t->laddr.s6_addr32[3];
+	} else {
+		m->addr = tcp_mig_addr_hash(mig->key_local, &t->laddr);
+		m->flags |= TCPMIG_F_V6;
+	}
+}
+
+static void tcp_mig_put_signed_mreq(const struct tcp_migrate *mig, u8 key_id,
+				    const struct tcp_mig_mreq *m, u8 *opt)
+{
+	u8 key[TCPMIG_KEY_LEN];
+
+	tcp_mig_key(mig, key_id, key);
+	tcp_mig_put_mreq(opt, m, tcp_mig_mac_mreq(key, m));
+	memzero_explicit(key, sizeof(key));
+}
+
+int tcp_mig_send_request(struct sock *sk, struct tcp_migrate *mig)
+{
+	struct tcp_mig_try *own = &mig->own;
+	struct tcp_mig_mreq m = {
+		.sub = TCPMIG_SUB_MREQ,
+		.flags = own->key_id | tcp_mig_role_flag(mig),
+		.reqno = own->reqno,
+		.token = tcp_mig_token(mig->key_peer),
+		.nonce = own->nonce,
+		.seq = own->isn,
+	};
+	u8 opt[TCPMIG_LEN_MREQ];
+	int err;
+
+	tcp_mig_fill_own_address(mig, &own->t, &m);
+	tcp_mig_put_signed_mreq(mig, own->key_id, &m, opt);
+	err = tcp_mig_xmit(sk, &own->t, own->ifindex, own->isn,
+			   __tcp_migrate_ack(sk, tcp_sk(sk)->rcv_nxt),
+			   own->nosyn ? TCPHDR_ACK : TCPHDR_SYN,
+			   opt, sizeof(opt));
+	if (own->tries++) {
+		own->rexmit = 1;
+		MIG_INC(sock_net(sk), MSYNRETRANS);
+	} else {
+		own->sent_us = (u32)tcp_clock_us();
+		MIG_INC(sock_net(sk), MSYNSENT);
+	}
+	if (err)
+		MIG_INC(sock_net(sk), NOROUTE);
+	return err;
+}
+
+/* A new attempt gets a number that no attempt of either end has had. */
+void tcp_mig_new_try(struct sock *sk, struct tcp_migrate *mig)
+{
+	struct tcp_mig_try *own = &mig->own;
+
+	mig->seen++;
+	own->reqno = mig->seen;
+	own->nonce = get_random_u32();
+	own->isn = tcp_sk(sk)->snd_una - 1;
+	own->key_id = mig->key_send;
+	own->tries = 0;
+	own->valid = 1;
+	own->answered = 0;
+	own->unbound = 0;
+	own->rexmit = 0;
+	own->spliced = 0;
+}
+
+void tcp_mig_cancel_try(struct sock *sk, struct tcp_migrate *mig)
+{
+	struct tcp_mig_tuple cur;
+
+	if (!mig->own.valid)
+		return;
+	tcp_mig_sk_tuple(sk, &cur);
+	if (!tcp_mig_tuple_eq(&cur, &mig->own.t))
+		tcp_mig_alias_del(mig, &mig->own.t);
+	mig->own.valid = 0;
+	mig->own.trial = 0;
+}
+
+static bool tcp_mig_source_routed(const struct sock *sk)
+{
+	const struct ip_options_rcu *opt;
+
+	opt = rcu_dereference_protected(inet_sk(sk)->inet_opt,
+					lockdep_sock_is_held(sk));
+	return opt && opt->opt.srr;
+}
+
+/**
+ * tcp_mig_start() - send a Migrate-Request
+ * @sk: the socket, locked by user or by a timer; BH disabled
+ * @t: where to
+ * @ifindex: interface to send from, 0 for any
+ * @flags: TCP_MIGRATE_MIGRATE_FLAGS_*
+ *
+ * Return: 0; -ENOTCONN (state), -EPERM (no key that policy allows), -EBUSY
+ * (another connection waits on the tuple), -EADDRINUSE, -EADDRNOTAVAIL (local
+ * address is not ours), -ENETUNREACH ..., or as tcp_mig_check_tuple().
+ */
+int tcp_mig_start(struct sock *sk, const struct tcp_mig_tuple *t, int ifindex,
+		  u32 flags)
+{
+	struct tcp_migrate *mig = tcp_mig(sk);
+	struct tcp_mig_tuple cur;
+	bool same;
+	int err;
+
+	if (!mig || !mig->agreed || !((1 << sk->sk_state) & MIG_TCP_STATES) ||
+	    tcp_sk(sk)->repair)
+		return -ENOTCONN;
+	if (!tcp_mig_key_ok(sk, mig, mig->key_send))
+		return -EPERM;
+	if (tcp_mig_source_routed(sk))
+		return -EOPNOTSUPP;
+	err = tcp_mig_check_tuple(sk, t);
+	if (err)
+		return err;
+
+	tcp_mig_cancel_try(sk, mig);
+	tcp_mig_sk_tuple(sk, &cur);
+	same = tcp_mig_tuple_eq(&cur, t);
+	if (!same) {
+		err = tcp_mig_alias_add(mig, t, MIG_ALIAS_NEW);
+		if (err)
+			return err;
+	}
+	mig->own.t = *t;
+	mig->own.ifindex = ifindex;
+	mig->own.trial = !!(flags & TCP_MIGRATE_MIGRATE_FLAGS_TRIAL);
+	mig->own.nosyn = same && (flags & TCP_MIGRATE_MIGRATE_FLAGS_NO_SYN);
+	mig->soft = 0;
+	tcp_mig_new_try(sk, mig);
+	err = tcp_mig_send_request(sk, mig);
+	if (err == -EINVAL)
+		err = -EADDRNOTAVAIL;
+	if (err && mig->own.trial) {
+		tcp_mig_cancel_try(sk, mig);
+		return err;
+	}
+	tcp_mig_set_state(sk, mig, TCP_MIGRATE_STATE_MIG_SENT,
+			  TCP_MIGRATE_REASON_COMMAND);
+	tcp_mig_arm(sk, mig, tcp_mig_rto(sk, 0));
+	return 0;
+}
+
+/* Probe the current path: a request on the current tuple, without SYN, since
+ * a SYN would not pass a NAPT's existing entry towards the inside.
+ */
+void tcp_mig_probe(struct sock *sk, struct tcp_migrate *mig)
+{
+	if (!mig->own.valid) {
+		tcp_mig_sk_tuple(sk, &mig->own.t);
+		mig->own.ifindex = 0;
+		mig->own.trial = 0;
+		mig->own.nosyn = 1;
+		tcp_mig_new_try(sk, mig);
+	}
+	tcp_mig_send_request(sk, mig);
+}
+
+/* Return: false if the connection must end as in plain TCP. */
+bool tcp_mig_enter_wait(struct sock *sk, struct tcp_migrate *mig, u8 reason,
+			int err)
+{
+	struct tcp_mig_net *tn = tcp_mig_net(sock_net(sk));
+	int secs = READ_ONCE(tn->wait_silence);
+
+	if (!((1 << sk->sk_state) & MIG_TCP_STATES))
+		return false;
+	if (!mig->waiting &&
+	    atomic_read(&tn->waiting) >= READ_ONCE(tn->wait_max)) {
+		MIG_INC(sock_net(sk), WAITOVERFLOW);
+		return false;
+	}
+	if (sock_flag(sk, SOCK_DEAD))
+		secs = min(secs, READ_ONCE(tn->wait_orphan));
+	mig->soft = 0;
+	mig->wait_err = err;
+	mig->wait_end = tcp_jiffies32 + secs * HZ;
+	MIG_INC(sock_net(sk), WAIT);
+	tcp_mig_set_state(sk, mig, TCP_MIGRATE_STATE_MIG_WAIT, reason);
+	tcp_mig_arm(sk, mig, MIG_PROBE_INTERVAL);
+	return true;
+}
+
+void tcp_mig_to_idle(struct sock *sk, struct tcp_migrate *mig, u8 reason)
+{
+	mig->own.valid = 0;
+	mig->own.trial = 0;
+	mig->soft = 0;
+	tcp_mig_disarm(sk, mig);
+	tcp_mig_set_state(sk, mig, TCP_MIGRATE_STATE_IDLE, reason);
+}
+
+static void tcp_mig_make_confirm(struct tcp_migrate *mig)
+{
+	u8 key[TCPMIG_KEY_LEN];
+
+	tcp_mig_key(mig, mig->own.key_id, key);
+	tcp_mig_mac_confirm(mig->confirm, key, mig->role, mig->own.reqno,
+			    mig->own.nonce, mig->own.peer_nonce);
+	memzero_explicit(key, sizeof(key));
+}
+
+/* CONFIRM on a tuple the socket is not (yet) on. */
+void tcp_mig_send_confirm(struct sock *sk, struct tcp_migrate *mig)
+{
+	struct tcp_mig_try *own = &mig->own;
+	u8 opt[TCPMIG_LEN_CONFIRM];
+
+	tcp_mig_put_confirm(opt, own->key_id | tcp_mig_role_flag(mig),
+			    own->reqno, mig->confirm);
+	tcp_mig_xmit(sk, &own->t, own->ifindex, own->isn + 1,
+		     own->peer_isn + 1, TCPHDR_ACK, opt, sizeof(opt));
+}
+
+/* The new path is ours. Return: 0 or why not. */
+static int tcp_mig_commit_own(struct sock *sk, struct tcp_migrate *mig)
+{
+	struct tcp_mig_try *own = &mig->own;
+	struct tcp_mig_tuple cur;
+	u32 rtt = 0;
+	int err;
+
+	tcp_mig_sk_tuple(sk, &cur);
+	if (!tcp_mig_tuple_eq(&cur, &own->t)) {
+		err = tcp_mig_readdress(sk, &own->t);
+		if (err) {
+			MIG_INC(sock_net(sk), TUPLEINUSE);
+			return err;
+		}
+		if (!own->rexmit && !own->trial)
+			rtt = max_t(u32, 1, (u32)tcp_clock_us() - own->sent_us);
+		tcp_mig_begin_path(sk, mig, own->peer_isn);
+		tcp_mig_reset_path(sk, rtt, own->peer_mss);
+	}
+	if (own->unbound && after(own->peer_reqno, own->reqno))
+		tcp_mig_set_committed(mig, own->peer_reqno, false);
+	else
+		tcp_mig_set_committed(mig, own->reqno, true);
+	MIG_INC(sock_net(sk), COMMIT);
+	return 0;
+}
+
+static void tcp_mig_commit_failed(struct sock *sk, struct tcp_migrate *mig,
+				  int err)
+{
+	bool trial = mig->own.trial;
+
+	tcp_mig_cancel_try(sk, mig);
+	if (trial) {
+		MIG_INC(sock_net(sk), TRIALFAILED);
+		tcp_mig_to_idle(sk, mig, TCP_MIGRATE_REASON_TUPLE_IN_USE);
+	} else if (!tcp_mig_enter_wait(sk, mig,
+				       TCP_MIGRATE_REASON_TUPLE_IN_USE,
+				       ETIMEDOUT)) {
+		tcp_done_with_error(sk, -err);
+	}
+}
+
+/* A good answer came. */
+static void tcp_mig_answered(struct sock *sk, struct tcp_migrate *mig)
+{
+	struct tcp_mig_try *own = &mig->own;
+	int err;
+
+	own->answered = 1;
+	own->tries = 0;
+	mig->unconfirmed = 1;
+	tcp_mig_make_confirm(mig);
+	if (own->trial || own->unbound) {
+		/* From now on the peer may have committed it: nothing older
+		 * counts any more.
+		 */
+		tcp_mig_set_committed(mig, own->reqno, true);
+		tcp_mig_send_confirm(sk, mig);
+		tcp_mig_set_state(sk, mig, TCP_MIGRATE_STATE_MIG_CONFIRM,
+				  TCP_MIGRATE_REASON_PEER);
+		tcp_mig_arm(sk, mig, tcp_mig_rto(sk, 0));
+		return;
+	}
+	err = tcp_mig_commit_own(sk, mig);
+	if (err) {
+		tcp_mig_commit_failed(sk, mig, err);
+		return;
+	}
+	tcp_mig_set_state(sk, mig, TCP_MIGRATE_STATE_MIG_CONFIRM,
+			  TCP_MIGRATE_REASON_COMMITTED);
+	tcp_mig_arm(sk, mig, tcp_mig_rto(sk, 0));
+	tcp_mig_restart(sk);
+}
+
+/* The peer has proved that our CONFIRM reached it. */
+void tcp_mig_confirmed(struct sock *sk, struct tcp_migrate *mig)
+{
+	struct tcp_mig_try *own = &mig->own;
+	bool late = own->trial || own->unbound;
+	bool owes = tcp_sk(sk)->packets_out;
+	int err = 0;
+
+	if (late)
+		err = tcp_mig_commit_own(sk, mig);
+	if (err) {
+		tcp_mig_commit_failed(sk, mig, err);
+		return;
+	}
+	own->spliced = own->unbound;
+	own->unbound = 0;
+	mig->unconfirmed = 0;
+	tcp_mig_to_idle(sk, mig, TCP_MIGRATE_REASON_COMMITTED);
+	if (late)
+		tcp_mig_restart(sk);
+	else if (owes)
+		/* With SND.NXT: ends the peer's clamp in one RTT. */
+		tcp_send_ack(sk);
+}
+
+/* ---- Verification ---- */
+
+static bool tcp_mig_seq_ok(const struct sock *sk, u32 isn)
+{
+	const struct tcp_sock *tp = tcp_sk(sk);
+	u32 back = max(tp->max_window, tp->rcv_wnd) + 65536;
+
+	return between(isn + 1, tp->rcv_nxt - back, tp->rcv_nxt + tp->rcv_wnd);
+}
+
+static bool tcp_mig_mac_ok(const struct tcp_migrate *mig, u8 key_id,
+			   const struct tcp_mig_mreq *m, const u8 *raw)
+{
+	u8 key[TCPMIG_KEY_LEN];
+	u8 mac[8];
+
+	tcp_mig_key(mig, key_id, key);
+	put_unaligned_be64(tcp_mig_mac_mreq(key, m), mac);
+	memzero_explicit(key, sizeof(key));
+	return !crypto_memneq(mac, raw + 14, sizeof(mac));
+}
+
+/* Everything about an MREQ or MANS that does not depend on why it came. */
+bool tcp_mig_verify(struct sock *sk, struct tcp_migrate *mig,
+		    const struct sk_buff *skb, const struct tcp_mig_opt *opt,
+		    struct tcp_mig_mreq *m)
+{
+	struct net *net = sock_net(sk);
+
+	m->sub = opt->sub;
+	m->flags = opt->flags;
+	m->reqno = tcp_mig_reqno(mig->seen, opt->reqno);
+	m->token = opt->token;
+	m->nonce = opt->nonce;
+	m->asker_nonce = mig->own.nonce;
+	m->addr = opt->addr;
+	m->port = opt->port;
+	m->seq = TCP_SKB_CB(skb)->seq;
+
+	if (opt->token != mig->id.token || !mig->agreed) {
+		MIG_INC(net, NOTOKEN);
+		return false;
+	}
+	if (!!(opt->flags & TCPMIG_F_ROLE) == mig->role) {
+		MIG_INC(net, BADROLE);
+		return false;
+	}
+	if (!tcp_mig_key_ok(sk, mig, opt->key_id)) {
+		MIG_INC(net, BADKEY);
+		return false;
+	}
+	if (!tcp_mig_mac_ok(mig, opt->key_id, m, opt->raw)) {
+		MIG_INC(net, BADMAC);
+		return false;
+	}
+	if (!((1 << sk->sk_state) & MIG_TCP_STATES)) {
+		MIG_INC(net, BADSTATE);
+		return false;
+	}
+	if (!tcp_mig_seq_ok(sk, m->seq)) {
+		MIG_INC(net, BADSEQ);
+		return false;
+	}
+	return true;
+}
+
+static u16 tcp_mig_mss_option(const struct tcphdr *th)
+{
+	return th->syn ? tcp_parse_mss_option(th, 0) : 0;
+}
+
+/* ---- Responder: the thesis' SYN_RECV ---- */
+
+/* Our nonce is bound to where the request came from, so that a copy of it from
+ * another address gets another answer; and to a secret that the peer does not
+ * know, so that it cannot prove to receive where it does not.
+ */
+static u32 tcp_mig_pend_nonce(const struct tcp_migrate *mig, u32 reqno,
+			      u32 peer_nonce, const struct tcp_mig_tuple *t)
+{
+	static siphash_aligned_key_t secret;
+	struct {
+		struct tcp_mig_tuple t;
+		u32 token, reqno, nonce;
+	} __aligned(SIPHASH_ALIGNMENT) in = {
+		.t = *t, .token = mig->id.token, .reqno = reqno,
+		.nonce = peer_nonce,
+	};
+
+	net_get_random_once(&secret, sizeof(secret));
+	return (u32)siphash(&in, sizeof(in), &secret);
+}
+
+struct tcp_mig_pend *tcp_mig_find_pend(struct tcp_migrate *mig,
+				       const struct tcp_mig_tuple *t)
+{
+	int i;
+
+	for (i = 0; i < TCPMIG_PENDS; i++) {
+		if (mig->pend[i].valid && tcp_mig_tuple_eq(&mig->pend[i].t, t))
+			return &mig->pend[i];
+	}
+	return NULL;
+}
+
+/* A slot for @t: its own, a free one, or that of the lowest ReqNo. */
+static struct tcp_mig_pend *tcp_mig_get_pend(struct tcp_migrate *mig,
+					     const struct tcp_mig_tuple *t)
+{
+	struct tcp_mig_pend *p = tcp_mig_find_pend(mig, t);
+	int i;
+
+	if (p)
+		return p;
+	p = &mig->pend[0];
+	for (i = 0; i < TCPMIG_PENDS; i++) {
+		if (!mig->pend[i].valid)
+			return &mig->pend[i];
+		if (before(mig->pend[i].reqno, p->reqno))
+			p = &mig->pend[i];
+	}
+	tcp_mig_alias_del(mig, &p->t);
+	p->valid = 0;
+	return p;
+}
+
+/* Forget what is older than the last commit, and only that. */
+static void tcp_mig_clear_pends(struct sock *sk, struct tcp_migrate *mig)
+{
+	struct tcp_mig_tuple cur;
+	int i;
+
+	tcp_mig_sk_tuple(sk, &cur);
+	for (i = 0; i < TCPMIG_PENDS; i++) {
+		if (!mig->pend[i].valid ||
+		    tcp_mig_newer(mig, mig->pend[i].reqno))
+			continue;
+		if (!tcp_mig_tuple_eq(&mig->pend[i].t, &cur))
+			tcp_mig_alias_del(mig, &mig->pend[i].t);
+		mig->pend[i].valid = 0;
+	}
+}
+
+static void tcp_mig_send_answer(struct sock *sk, struct tcp_migrate *mig,
+				const struct tcp_mig_pend *p)
+{
+	struct tcp_mig_mreq m = {
+		.sub = TCPMIG_SUB_MANS,
+		.flags = p->key_id | tcp_mig_role_flag(mig),
+		.reqno = p->reqno,
+		.token = tcp_mig_token(mig->key_peer),
+		.nonce = p->nonce,
+		.asker_nonce = p->peer_nonce,
+		.seq = p->isn,
+	};
+	u8 opt[TCPMIG_LEN_MREQ];
+
+	if (!tcp_mig_reply_allowed(sk, mig))
+		return;
+	tcp_mig_fill_own_address(mig, &p->t, &m);
+	tcp_mig_put_signed_mreq(mig, p->key_id, &m, opt);
+	MIG_INC(sock_net(sk), MANSSENT);
+	tcp_mig_xmit(sk, &p->t, 0, p->isn, p->peer_isn + 1,
+		     p->nosyn ? TCPHDR_ACK : TCPHDR_SYN | TCPHDR_ACK,
+		     opt, sizeof(opt));
+}
+
+/* Both ends asked each other at once, from where the other's request goes: the
+ * answer says the same as our request, so that NAPTs and the symmetric proxy
+ * see one handshake. A request from elsewhere proves no address yet: our own
+ * attempt goes on until the peer's is committed.
+ */
+static void tcp_mig_crossing(const struct tcp_migrate *mig,
+			     struct tcp_mig_pend *p)
+{
+	const struct tcp_mig_try *own = &mig->own;
+
+	if (own->valid && !own->answered && tcp_mig_tuple_eq(&own->t, &p->t)) {
+		p->nonce = own->nonce;
+		p->isn = own->isn;
+	}
+}
+
+/* The outcome of a request whose MAC was good. */
+void tcp_mig_rcv_request(struct sock *sk, struct tcp_migrate *mig,
+			 struct sk_buff *skb, const struct tcp_mig_mreq *m,
+			 u8 key_id)
+{
+	const struct tcphdr *th = tcp_hdr(skb);
+	struct tcp_mig_tuple t, cur;
+	struct tcp_mig_pend *p;
+	bool repeated;
+
+	tcp_mig_skb_tuple(skb, &t);
+	tcp_mig_sk_tuple(sk, &cur);
+	if (!tcp_mig_newer(mig, m->reqno)) {
+		/* A duplicate in the network, or a replay. Silence where an
+		 * RST could harm the path in use.
+		 */
+		MIG_INC(sock_net(sk), BADREQNO);
+		if (!tcp_mig_tuple_eq(&t, &cur) &&
+		    tcp_mig_reply_allowed(sk, mig))
+			tcp_mig_send_closed(sk, skb);
+		return;
+	}
+	if (tcp_mig_check_tuple(sk, &t))
+		return;
+	MIG_INC(sock_net(sk), MSYNRCVD);
+	if (after(m->reqno, mig->seen))
+		mig->seen = m->reqno;
+
+	p = tcp_mig_get_pend(mig, &t);
+	if (p->valid && before(m->reqno, p->reqno))
+		return;
+	repeated = p->valid && p->reqno == m->reqno;
+	if (repeated && p->peer_nonce != m->nonce)
+		return;
+	if (!repeated) {
+		if (!tcp_mig_tuple_eq(&t, &cur) &&
+		    tcp_mig_alias_add(mig, &t, MIG_ALIAS_PEND))
+			return;
+		p->t = t;
+		p->reqno = m->reqno;
+		p->isn = tcp_sk(sk)->snd_una - 1;
+		p->nonce = tcp_mig_pend_nonce(mig, m->reqno, m->nonce, &t);
+		p->peer_nonce = m->nonce;
+		p->peer_isn = m->seq;
+		p->peer_mss = tcp_mig_mss_option(th);
+		p->key_id = key_id;
+		p->nosyn = !th->syn;
+		p->valid = 1;
+		tcp_mig_crossing(mig, p);
+	}
+	tcp_mig_send_answer(sk, mig, p);
+}
+
+static void tcp_mig_make_ack(struct tcp_migrate *mig,
+			     const struct tcp_mig_pend *p)
+{
+	u8 key[TCPMIG_KEY_LEN];
+
+	tcp_mig_key(mig, p->key_id, key);
+	tcp_mig_mac_confirm(mig->confirm_ack, key, mig->role, p->reqno,
+			    p->nonce, p->peer_nonce);
+	tcp_mig_mac_confirm(mig->confirmed_by, key, !mig->role, p->reqno,
+			    p->peer_nonce, p->nonce);
+	memzero_explicit(key, sizeof(key));
+}
+
+/* The peer moved while an attempt of ours was under way. If it reached us
+ * where ours starts from, ours is done; else ours goes on, to the new place.
+ */
+static void tcp_mig_reaim(struct sock *sk, struct tcp_migrate *mig,
+			  const struct tcp_mig_try *old)
+{
+	struct tcp_mig_tuple t, cur;
+
+	tcp_mig_sk_tuple(sk, &cur);
+	if (!old->valid || old->nosyn ||
+	    ipv6_addr_equal(&old->t.laddr, &cur.laddr))
+		return;
+	t = cur;
+	t.laddr = old->t.laddr;
+	tcp_mig_start(sk, &t, old->ifindex,
+		      old->trial ? TCP_MIGRATE_MIGRATE_FLAGS_TRIAL : 0);
+}
+
+/* The answer to CONFIRM, signed with it: data could be a late segment of an
+ * earlier life of this tuple.
+ */
+static void tcp_mig_ack_confirm(struct sock *sk, struct tcp_migrate *mig)
+{
+	mig->ack_stamp = tcp_jiffies32;
+	mig->sign_ack = 1;
+	tcp_send_ack(sk);
+	mig->sign_ack = 0;
+}
+
+static void tcp_mig_commit_pend(struct sock *sk, struct tcp_migrate *mig,
+				const struct tcp_mig_pend *pend)
+{
+	struct tcp_mig_try own = mig->own;
+	struct tcp_mig_pend p = *pend;
+	struct tcp_mig_tuple cur;
+	bool was_gated = mig->gate;
+	bool moved;
+
+	tcp_mig_sk_tuple(sk, &cur);
+	moved = !tcp_mig_tuple_eq(&cur, &p.t);
+	if (moved && tcp_mig_readdress(sk, &p.t)) {
+		MIG_INC(sock_net(sk), TUPLEINUSE);
+		return;
+	}
+	tcp_mig_cancel_try(sk, mig);
+	tcp_mig_set_committed(mig, p.reqno, false);
+	tcp_mig_clear_pends(sk, mig);
+	mig->unconfirmed = 0;
+	mig->ack_reqno = p.reqno;
+	mig->ack_key = p.key_id;
+	tcp_mig_make_ack(mig, &p);
+	if (moved) {
+		tcp_mig_begin_path(sk, mig, p.peer_isn);
+		tcp_mig_reset_path(sk, 0, p.peer_mss);
+	}
+	MIG_INC(sock_net(sk), COMMIT);
+	MIG_INC(sock_net(sk), COMMITPASSIVE);
+	tcp_mig_to_idle(sk, mig, moved ? TCP_MIGRATE_REASON_COMMITTED :
+					 TCP_MIGRATE_REASON_PATH_ALIVE);
+	tcp_mig_ack_confirm(sk, mig);
+	if (moved || was_gated)
+		tcp_mig_restart(sk);
+	tcp_mig_reaim(sk, mig, &own);
+}
+
+static bool tcp_mig_confirm_ok(const struct tcp_migrate *mig, u8 key_id,
+			       u32 reqno, u32 nonce_peer, u32 nonce_own,
+			       const u8 *raw)
+{
+	u8 key[TCPMIG_KEY_LEN], mac[16];
+
+	tcp_mig_key(mig, key_id, key);
+	tcp_mig_mac_confirm(mac, key, !mig->role, reqno, nonce_peer, nonce_own);
+	memzero_explicit(key, sizeof(key));
+	return !crypto_memneq(mac, raw + 8, sizeof(mac));
+}
+
+/* Repeated after the commit: our signed ACK was lost, or the mover has sent
+ * more than one segment before it came.
+ */
+static bool tcp_mig_rcv_old_confirm(struct sock *sk, struct tcp_migrate *mig,
+				    const struct sk_buff *skb,
+				    const struct tcp_mig_tuple *t,
+				    const struct tcp_mig_opt *opt)
+{
+	const struct tcp_skb_cb *cb = TCP_SKB_CB(skb);
+	struct tcp_mig_tuple cur;
+
+	tcp_mig_sk_tuple(sk, &cur);
+	if ((u8)mig->ack_reqno != opt->reqno || !tcp_mig_tuple_eq(t, &cur) ||
+	    crypto_memneq(mig->confirmed_by, opt->raw + 8, 16))
+		return false;
+	if (cb->seq == cb->end_seq ||
+	    !before(tcp_jiffies32, mig->ack_stamp + HZ / 10))
+		tcp_mig_ack_confirm(sk, mig);
+	return true;
+}
+
+/* CONFIRM: alone or on data. What else the segment holds is not looked at
+ * here. Return: false if it proves nothing.
+ */
+bool tcp_mig_rcv_confirm(struct sock *sk, struct tcp_migrate *mig,
+			 const struct sk_buff *skb,
+			 const struct tcp_mig_tuple *t,
+			 const struct tcp_mig_opt *opt)
+{
+	struct tcp_mig_pend *p = tcp_mig_find_pend(mig, t);
+	struct tcp_mig_try *own = &mig->own;
+
+	if (own->valid && own->answered && own->unbound &&
+	    tcp_mig_tuple_eq(t, &own->t) &&
+	    (u8)own->peer_reqno == opt->reqno &&
+	    tcp_mig_confirm_ok(mig, own->key_id, own->peer_reqno,
+			       own->peer_nonce, own->nonce, opt->raw)) {
+		MIG_INC(sock_net(sk), CONFIRMRCVD);
+		tcp_mig_confirmed(sk, mig);
+		return true;
+	}
+	/* Spliced requests: the peer has not got our CONFIRM yet. */
+	if (own->spliced && tcp_mig_tuple_eq(t, &own->t) &&
+	    (u8)own->peer_reqno == opt->reqno &&
+	    tcp_mig_confirm_ok(mig, own->key_id, own->peer_reqno,
+			       own->peer_nonce, own->nonce, opt->raw)) {
+		if (tcp_mig_reply_allowed(sk, mig))
+			tcp_mig_send_confirm(sk, mig);
+		return true;
+	}
+	if (p && (u8)p->reqno == opt->reqno && p->key_id == opt->key_id &&
+	    tcp_mig_newer(mig, p->reqno) &&
+	    tcp_mig_confirm_ok(mig, p->key_id, p->reqno, p->peer_nonce,
+			       p->nonce, opt->raw)) {
+		MIG_INC(sock_net(sk), CONFIRMRCVD);
+		tcp_mig_commit_pend(sk, mig, p);
+		return true;
+	}
+	/* The peer's answer to ours. */
+	if (own->valid && own->answered && !own->unbound &&
+	    (u8)own->reqno == opt->reqno && tcp_mig_tuple_eq(t, &own->t) &&
+	    tcp_mig_confirm_ok(mig, own->key_id, own->reqno, own->peer_nonce,
+			       own->nonce, opt->raw)) {
+		tcp_mig_confirmed(sk, mig);
+		return true;
+	}
+	return tcp_mig_rcv_old_confirm(sk, mig, skb, t, opt);
+}
+
+/* ---- Answers ---- */
+
+bool tcp_mig_is_answer(const struct tcphdr *th, const struct tcp_mig_opt *opt)
+{
+	return opt->sub == TCPMIG_SUB_MANS || (th->syn && th->ack);
+}
+
+void tcp_mig_rcv_answer(struct sock *sk, struct tcp_migrate *mig,
+			struct sk_buff *skb, const struct tcp_mig_tuple *t,
+			const struct tcp_mig_opt *opt)
+{
+	const struct tcphdr *th = tcp_hdr(skb);
+	struct tcp_mig_try *own = &mig->own;
+	bool bound = opt->sub == TCPMIG_SUB_MANS;
+	struct tcp_mig_mreq m;
+
+	if (!own->valid || !tcp_mig_tuple_eq(t, &own->t) ||
+	    (th->syn && TCP_SKB_CB(skb)->ack_seq != own->isn + 1) ||
+	    (bound && opt->reqno != (u8)own->reqno)) {
+		MIG_INC(sock_net(sk), BADANSWER);
+		return;
+	}
+	if (!tcp_mig_verify(sk, mig, skb, opt, &m))
+		return;
+	if (!after(m.reqno, mig->committed) && !own->answered && !bound) {
+		MIG_INC(sock_net(sk), BADREQNO);
+		return;
+	}
+	MIG_INC(sock_net(sk), MANSRCVD);
+	if (own->answered) {	/* our CONFIRM was lost */
+		if (own->trial || own->unbound)
+			tcp_mig_send_confirm(sk, mig);
+		else if (mig->state == TCP_MIGRATE_STATE_MIG_CONFIRM)
+			tcp_send_ack(sk);
+		return;
+	}
+	if (after(m.reqno, mig->seen))
+		mig->seen = m.reqno;
+	own->unbound = !bound;
+	own->peer_reqno = m.reqno;
+	own->peer_nonce = m.nonce;
+	own->peer_isn = m.seq;
+	own->peer_mss = tcp_mig_mss_option(th);
+	tcp_mig_answered(sk, mig);
+}
+
+/* A plain SYN,ACK came from our target: no patched host, or one that does not
+ * know us. RST it, as any end does that did not ask (RFC 9293 3.5.2).
+ */
+void tcp_mig_rcv_plain_synack(struct sock *sk, struct tcp_migrate *mig,
+			      struct sk_buff *skb)
+{
+	MIG_INC(sock_net(sk), NOTMIGRATE);
+	if (tcp_mig_reply_allowed(sk, mig))
+		tcp_mig_send_closed(sk, skb);
+}
+

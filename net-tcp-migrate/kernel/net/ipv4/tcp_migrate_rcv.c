@@ -1,0 +1,409 @@
+// SPDX-License-Identifier: GPL-2.0
+/* TCP migration: what received segments and time-outs do to a connection.
+ *
+ * A reset that proves its origin (RST option) ends the connection, whatever
+ * its sequence number. One that does not leads to MIG_WAIT and a probe, once
+ * both ends believe in migration. TCP's own time-outs lead there as well.
+ *
+ * Segments of the current path run through here before TCP's own checks, only
+ * while something is going on (tp->mig_busy) or if they carry our option, come
+ * from another tuple, or take the slow path anyway.
+ */
+#include <crypto/algapi.h>
+#include <linux/tcp.h>
+#include <linux/unaligned.h>
+#include <net/tcp.h>
+
+#include "tcp_migrate.h"
+
+#define MIG_CONFIRM_TRIES	4	/* then the MSYN is sent again */
+
+/* ---- Resets and time-outs ---- */
+
+/* While ECHO is still exchanged the peer may not believe yet, and would not
+ * sign: treat a reset as plain TCP does.
+ */
+static bool tcp_mig_believes(const struct tcp_migrate *mig)
+{
+	return mig->agreed && !mig->echo;
+}
+
+static bool tcp_mig_rst_ok(const struct tcp_migrate *mig,
+			   const struct sk_buff *skb,
+			   const struct tcp_mig_opt *opt)
+{
+	u8 key[TCPMIG_KEY_LEN], mac[8];
+
+	if (!!(opt->flags & TCPMIG_F_ROLE) == mig->role)
+		return false;
+	if (opt->key_id && !(mig->key_mask & BIT(opt->key_id)))
+		return false;
+	tcp_mig_key(mig, opt->key_id, key);
+	put_unaligned_be64(tcp_mig_mac_rst(key, !mig->role,
+					   TCP_SKB_CB(skb)->seq), mac);
+	memzero_explicit(key, sizeof(key));
+	return !crypto_memneq(mac, opt->raw + 8, sizeof(mac));
+}
+
+static void tcp_mig_rst_hint(struct sock *sk, struct tcp_migrate *mig)
+{
+	struct tcp_mig_net *tn = tcp_mig_net(sock_net(sk));
+	u32 end = mig->since + READ_ONCE(tn->wait_rst) * HZ;
+
+	MIG_INC(sock_net(sk), RSTHINT);
+	if (mig->state == TCP_MIGRATE_STATE_MIG_WAIT &&
+	    before(end, mig->wait_end))
+		mig->wait_end = end;
+}
+
+/* Return: true if the RST was dealt with here. */
+static bool tcp_mig_rcv_rst(struct sock *sk, struct tcp_migrate *mig,
+			    struct sk_buff *skb,
+			    const struct tcp_mig_opt *opt, bool on_path)
+{
+	if (!tcp_mig_believes(mig))
+		return false;
+	if (opt && opt->sub == TCPMIG_SUB_RST) {
+		if (tcp_mig_rst_ok(mig, skb, opt)) {
+			MIG_INC(sock_net(sk), RSTAUTH);
+			mig->reason = TCP_MIGRATE_REASON_RST_AUTH;
+			tcp_reset(sk, skb);
+			return true;
+		}
+		MIG_INC(sock_net(sk), RSTAUTHBAD);
+	}
+	if (!on_path || mig->gate ||
+	    mig->state == TCP_MIGRATE_STATE_MIG_CONFIRM) {
+		tcp_mig_rst_hint(sk, mig);
+		return true;
+	}
+	return false;	/* RFC 5961 decides; then __tcp_migrate_rst() */
+}
+
+/* An exact RST without proof: of the peer's reboot, of a stranger who has its
+ * old address, of a NAPT that forgot us, or forged. One probe tells.
+ */
+bool __tcp_migrate_rst(struct sock *sk)
+{
+	struct tcp_migrate *mig = tcp_mig(sk);
+
+	if (!tcp_mig_believes(mig))
+		return false;
+	tcp_mig_cancel_try(sk, mig);
+	if (!tcp_mig_enter_wait(sk, mig, TCP_MIGRATE_REASON_RST, ECONNRESET))
+		return false;
+	MIG_INC(sock_net(sk), RSTDEFERRED);
+	tcp_mig_probe(sk, mig);
+	return true;
+}
+
+/* TCP's own retransmissions, probes or keepalives were in vain. */
+bool __tcp_migrate_timed_out(struct sock *sk)
+{
+	struct tcp_migrate *mig = tcp_mig(sk);
+
+	if (!tcp_mig_believes(mig))
+		return false;
+	/* The program set its own limit: it is honoured. */
+	if (READ_ONCE(inet_csk(sk)->icsk_user_timeout))
+		return false;
+	if (mig->gate)
+		return true;
+	tcp_mig_cancel_try(sk, mig);
+	if (!tcp_mig_enter_wait(sk, mig, TCP_MIGRATE_REASON_RETRIES,
+				READ_ONCE(sk->sk_err_soft) ?: ETIMEDOUT))
+		return false;
+	tcp_mig_probe(sk, mig);
+	return true;
+}
+
+static void tcp_mig_timer_sent(struct sock *sk, struct tcp_migrate *mig)
+{
+	u8 max = READ_ONCE(tcp_mig_net(sock_net(sk))->syn_retries);
+
+	if (mig->own.tries <= max) {
+		tcp_mig_send_request(sk, mig);
+		tcp_mig_arm(sk, mig, tcp_mig_rto(sk, mig->own.tries - 1));
+		return;
+	}
+	if (mig->own.trial) {
+		MIG_INC(sock_net(sk), TRIALFAILED);
+		tcp_mig_cancel_try(sk, mig);
+		tcp_mig_to_idle(sk, mig, TCP_MIGRATE_REASON_TRIAL_FAILED);
+	} else if (!tcp_mig_enter_wait(sk, mig, TCP_MIGRATE_REASON_TIMEOUT,
+				       ETIMEDOUT)) {
+		tcp_done_with_error(sk, ETIMEDOUT);
+	}
+}
+
+/* No segment of the peer on the new path since our CONFIRM. Stray segments
+ * may have confused a NAPT that knew the tuple from before: only a SYN puts it
+ * right, hence MSYN again, as a new attempt.
+ */
+static void tcp_mig_timer_confirm(struct sock *sk, struct tcp_migrate *mig)
+{
+	struct tcp_mig_try *own = &mig->own;
+
+	if (own->tries++ < MIG_CONFIRM_TRIES) {
+		if (own->trial || own->unbound)
+			tcp_mig_send_confirm(sk, mig);
+		else
+			tcp_send_ack(sk);
+		tcp_mig_arm(sk, mig, tcp_mig_rto(sk, own->tries));
+		return;
+	}
+	MIG_INC(sock_net(sk), CONFIRMMISSING);
+	if (own->trial) {
+		/* The peer may have committed it, so that it must be told:
+		 * by a request on the path that we have kept.
+		 */
+		MIG_INC(sock_net(sk), TRIALFAILED);
+		tcp_mig_cancel_try(sk, mig);
+		tcp_mig_sk_tuple(sk, &own->t);
+		own->ifindex = 0;
+		own->nosyn = 1;
+		mig->soft = 1;
+	}
+	tcp_mig_new_try(sk, mig);
+	tcp_mig_set_state(sk, mig, TCP_MIGRATE_STATE_MIG_SENT,
+			  TCP_MIGRATE_REASON_TIMEOUT);
+	tcp_mig_send_request(sk, mig);
+	tcp_mig_arm(sk, mig, tcp_mig_rto(sk, 0));
+}
+
+static void tcp_mig_timer_wait(struct sock *sk, struct tcp_migrate *mig)
+{
+	struct tcp_mig_net *tn = tcp_mig_net(sock_net(sk));
+	u32 end = mig->wait_end;
+
+	if (sock_flag(sk, SOCK_DEAD) &&
+	    before(mig->since + READ_ONCE(tn->wait_orphan) * HZ, end))
+		end = mig->since + READ_ONCE(tn->wait_orphan) * HZ;
+	if (!before(tcp_jiffies32, end) || !check_net(sock_net(sk))) {
+		MIG_INC(sock_net(sk), WAITTIMEOUT);
+		tcp_done_with_error(sk, mig->wait_err);
+		return;
+	}
+	tcp_mig_probe(sk, mig);
+	tcp_mig_arm(sk, mig, min_t(u32, MIG_PROBE_INTERVAL,
+				   end - tcp_jiffies32));
+}
+
+void tcp_mig_timer(struct timer_list *t)
+{
+	struct tcp_migrate *mig = from_timer(mig, t, timer);
+	struct sock *sk = mig->sk;
+
+	bh_lock_sock(sk);
+	if (rcu_access_pointer(tcp_sk(sk)->mig) != mig)
+		goto out;
+	if (sock_owned_by_user(sk)) {
+		tcp_mig_arm(sk, mig, max(HZ / 100, 1));
+		goto out;
+	}
+	switch (mig->state) {
+	case TCP_MIGRATE_STATE_MIG_SENT:
+		tcp_mig_timer_sent(sk, mig);
+		break;
+	case TCP_MIGRATE_STATE_MIG_CONFIRM:
+		tcp_mig_timer_confirm(sk, mig);
+		break;
+	case TCP_MIGRATE_STATE_MIG_WAIT:
+		tcp_mig_timer_wait(sk, mig);
+		break;
+	}
+out:
+	bh_unlock_sock(sk);
+	sock_put(sk);
+}
+
+/* ---- Receive ---- */
+
+/* In window, and an ACK of what may have been sent: as much as plain TCP asks
+ * of a segment before it believes it.
+ */
+static bool tcp_mig_acceptable(const struct sock *sk, const struct sk_buff *skb)
+{
+	const struct tcp_sock *tp = tcp_sk(sk);
+	const struct tcp_skb_cb *cb = TCP_SKB_CB(skb);
+
+	if (!tcp_hdr(skb)->ack || tcp_hdr(skb)->rst || tcp_hdr(skb)->syn)
+		return false;
+	if (after(cb->seq, tp->rcv_nxt + tcp_receive_window(tp)) ||
+	    before(cb->end_seq, tp->rcv_nxt - tp->max_window - 65536))
+		return false;
+	return !after(cb->ack_seq, tp->snd_nxt) &&
+	       !before(cb->ack_seq, tp->snd_una - tp->max_window);
+}
+
+/* An acceptable segment of the current path. */
+static void tcp_mig_path_used(struct sock *sk, struct tcp_migrate *mig)
+{
+	/* While a CONFIRM of ours is unanswered the two ends may be on
+	 * different tuples: only they themselves can say.
+	 */
+	if (mig->state != TCP_MIGRATE_STATE_MIG_WAIT || mig->unconfirmed)
+		return;
+	MIG_INC(sock_net(sk), WAITALIVE);
+	tcp_mig_cancel_try(sk, mig);
+	tcp_mig_to_idle(sk, mig, TCP_MIGRATE_REASON_PATH_ALIVE);
+	tcp_mig_restart(sk);
+}
+
+static void tcp_mig_track_path(struct sock *sk, struct tcp_migrate *mig,
+			       const struct sk_buff *skb)
+{
+	u32 end = TCP_SKB_CB(skb)->end_seq;
+
+	if (after(end, mig->path_rcv))
+		mig->path_rcv = end;
+	if (!before(mig->path_rcv, tcp_sk(sk)->rcv_nxt)) {
+		mig->clamp = 0;
+		tcp_mig_update_busy(sk, mig);
+	}
+}
+
+/* Requests and answers; always consumed. */
+static void tcp_mig_rcv_handshake(struct sock *sk, struct tcp_migrate *mig,
+				  struct sk_buff *skb,
+				  const struct tcp_mig_tuple *t,
+				  const struct tcp_mig_opt *opt)
+{
+	const struct tcphdr *th = tcp_hdr(skb);
+	struct tcp_mig_mreq m;
+
+	if (tcp_mig_is_answer(th, opt)) {
+		tcp_mig_rcv_answer(sk, mig, skb, t, opt);
+		return;
+	}
+	if (tcp_mig_verify(sk, mig, skb, opt, &m))
+		tcp_mig_rcv_request(sk, mig, skb, &m, opt->key_id);
+	else if (th->syn && tcp_mig_reply_allowed(sk, mig))
+		tcp_mig_send_closed(sk, skb);
+}
+
+static bool tcp_mig_discard(struct sk_buff *skb)
+{
+	kfree_skb_reason(skb, SKB_DROP_REASON_TCP_FLAGS);
+	return true;
+}
+
+static bool tcp_mig_rcv(struct sock *sk, struct tcp_migrate *mig,
+			struct sk_buff *skb, const struct tcphdr *th)
+{
+	struct tcp_mig_opt o, *opt = NULL;
+	struct tcp_mig_tuple t, cur;
+	bool on_path, on_new;
+
+	if (th->doff * 4 > sizeof(*th) && tcp_mig_parse(th, &o))
+		opt = &o;
+	tcp_mig_skb_tuple(skb, &t);
+	tcp_mig_sk_tuple(sk, &cur);
+	on_path = tcp_mig_tuple_eq(&t, &cur);
+
+	if (opt && (opt->sub == TCPMIG_SUB_MREQ ||
+		    opt->sub == TCPMIG_SUB_MANS)) {
+		tcp_mig_rcv_handshake(sk, mig, skb, &t, opt);
+		return tcp_mig_discard(skb);
+	}
+	if (th->rst)
+		return tcp_mig_rcv_rst(sk, mig, skb, opt, on_path) &&
+		       tcp_mig_discard(skb);
+
+	on_new = mig->own.valid && tcp_mig_tuple_eq(&t, &mig->own.t);
+	if (th->syn && !on_path) {
+		if (th->ack && on_new)
+			tcp_mig_rcv_plain_synack(sk, mig, skb);
+		return tcp_mig_discard(skb);
+	}
+
+	if (opt && opt->sub == TCPMIG_SUB_CONFIRM) {
+		if (!tcp_mig_rcv_confirm(sk, mig, skb, &t, opt))
+			MIG_INC(sock_net(sk), BADCONFIRM);
+		if (sk->sk_state == TCP_CLOSE)
+			return tcp_mig_discard(skb);
+		tcp_mig_sk_tuple(sk, &cur);
+		on_path = tcp_mig_tuple_eq(&t, &cur);
+	}
+	if (opt && opt->sub == TCPMIG_SUB_ECHO)
+		tcp_mig_rcv_echo(sk, mig, opt);
+	else if (mig->echo)
+		tcp_mig_no_echo(sk, mig);
+	if (!rcu_access_pointer(tcp_sk(sk)->mig))
+		return false;
+
+	if (!on_path) {
+		/* Nobody but the peer may speak on a tuple under negotiation,
+		 * and it does so with CONFIRM.
+		 */
+		bool foreign = on_new || tcp_mig_find_pend(mig, &t);
+
+		if (foreign)
+			MIG_INC(sock_net(sk), FOREIGN);
+		else
+			MIG_INC(sock_net(sk), OLDPATH);
+		return foreign && tcp_mig_discard(skb);
+	}
+	if (mig->state > TCP_MIGRATE_STATE_IDLE && tcp_mig_acceptable(sk, skb))
+		tcp_mig_path_used(sk, mig);
+	if (sk->sk_state == TCP_CLOSE)
+		return tcp_mig_discard(skb);
+	if (mig->clamp && tcp_mig_acceptable(sk, skb))
+		tcp_mig_track_path(sk, mig, skb);
+	return false;
+}
+
+/* Backlogged segments come from process context, with BH enabled. RCU keeps
+ * the state in memory when the segment ends the connection.
+ */
+bool __tcp_migrate_rcv(struct sock *sk, struct sk_buff *skb,
+		       const struct tcphdr *th)
+{
+	bool consumed;
+
+	rcu_read_lock();
+	local_bh_disable();
+	consumed = tcp_mig_rcv(sk, tcp_mig(sk), skb, th);
+	local_bh_enable();
+	rcu_read_unlock();
+	return consumed;
+}
+
+/* Runs without the socket lock, under RCU; takes over @sk's reference. */
+struct sock *__tcp_migrate_demux(struct net *net, struct sk_buff *skb,
+				 struct sock *sk, bool *refcounted)
+{
+	const struct tcphdr *th = tcp_hdr(skb);
+	bool idle = !sk || ((1 << sk->sk_state) &
+			    (TCPF_LISTEN | TCPF_TIME_WAIT | TCPF_NEW_SYN_RECV));
+	struct sock *found = NULL;
+	struct tcp_mig_opt opt;
+	struct tcp_mig_tuple t;
+	u8 kind;
+
+	if (tcp_mig_parse(th, &opt) && (opt.sub == TCPMIG_SUB_MREQ ||
+					opt.sub == TCPMIG_SUB_MANS)) {
+		found = tcp_mig_token_lookup(net, opt.token);
+		if (!found && idle && th->syn && !th->ack) {
+			/* As a closed port would, even if one listens here. */
+			MIG_INC(net, NOTOKEN);
+			goto none;
+		}
+	} else if (idle) {
+		tcp_mig_skb_tuple(skb, &t);
+		found = tcp_mig_alias_lookup(net, &t, &kind);
+		/* A tuple we have left may begin a new connection. */
+		if (found && kind == MIG_ALIAS_OLD && th->syn && !th->ack) {
+			sock_gen_put(found);
+			found = NULL;
+		}
+	}
+	if (!found)
+		return sk;
+none:
+	if (sk && *refcounted)
+		sock_gen_put(sk);
+	*refcounted = found;
+	return found;
+}
+
