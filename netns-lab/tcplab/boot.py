@@ -95,6 +95,9 @@ def _environment(backend: str, out: pathlib.Path, opts: Options) -> dict[str, st
         "LAB_INIT": str(INIT),
         "LAB_CWD": str(ROOT),
     }
+    # Another migrate-ctl, or with a name that is not there, genl.py instead.
+    if "LAB_MIGRATE_CTL" in os.environ:
+        env["LAB_MIGRATE_CTL"] = os.environ["LAB_MIGRATE_CTL"]
     if opts.virtual and backend == "uml":
         env["LAB_VIRTUAL"] = "1"
     return env

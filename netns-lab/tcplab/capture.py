@@ -20,7 +20,7 @@ from .topology import Host, wait_for
 SLL2, ETHERNET = 276, 1
 FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
 OPTION, EXID = 254, 0x4D49
-SUBTYPES = ("PERMIT", "MREQ", "CONFIRM", "RST-AUTH", "ECHO", "MANS", "ADDR6")
+SUBTYPES = ("PERMIT", "MREQ", "CONFIRM", "3", "RST-AUTH", "ECHO", "MANS")
 
 
 @dataclasses.dataclass

@@ -106,6 +106,8 @@ def _unpack(data: bytes) -> Attrs:
     for number, body in attributes(data):
         name = ATTR.get(number, f"attr-{number}")
         kind = _type(name)
+        if name == "pad":
+            continue
         if kind == "addr":
             out[name] = str(ipaddress.ip_address(body))
         elif kind == "bytes":

@@ -76,7 +76,7 @@ class Link:
     delay: float = 0.0
     loss: float = 0.0
     reorder: float = 0.0
-    limit: int = 1000
+    limit: int = 100
     mtu: int = 1500
 
     def netem(self, dev: str) -> str:
