@@ -140,6 +140,9 @@ std::string state_text(const Connection& conn) {
 }
 
 std::string keys_text(const Connection& conn) {
+    if (conn.key_id == 0 && (conn.key_mask & ~1) == 0) {
+        return "only the in-band key of the handshake";
+    }
     std::string text = "asks with " + std::to_string(conn.key_id) + ", accepts";
     for (const int id : accepted_keys(conn)) {
         text += " " + std::to_string(id);
