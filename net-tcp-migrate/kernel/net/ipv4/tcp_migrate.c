@@ -82,8 +82,10 @@ void tcp_mig_update_busy(struct sock *sk, struct tcp_migrate *mig)
 {
 	struct tcp_sock *tp = tcp_sk(sk);
 	bool busy = mig->echo || mig->clamp || mig->gate ||
-		    mig->state > TCP_MIGRATE_STATE_IDLE;
+		    mig->state > TCP_MIGRATE_STATE_IDLE ||
+		    mig->pend[0].valid || mig->pend[1].valid;
 
+	BUILD_BUG_ON(TCPMIG_PENDS != 2);
 	if (busy == tp->mig_busy)
 		return;
 	tp->mig_busy = busy;
@@ -142,20 +144,34 @@ unsigned long tcp_mig_rto(const struct sock *sk, u8 tries)
 	return min_t(unsigned long, rto << min_t(u8, tries, 6), MIG_RTO_MAX);
 }
 
-bool tcp_mig_reply_allowed(struct sock *sk, struct tcp_migrate *mig)
+static bool tcp_mig_limit(struct sock *sk, struct tcp_migrate *mig, u8 *count)
 {
 	u32 now = tcp_jiffies32 / HZ;
 
 	if (mig->reply_stamp != now) {
 		mig->reply_stamp = now;
 		mig->reply_count = 0;
+		mig->refuse_count = 0;
 	}
-	if (mig->reply_count >= MIG_REPLIES_PER_SEC) {
+	if (*count >= MIG_REPLIES_PER_SEC) {
 		MIG_INC(sock_net(sk), REPLYLIMIT);
 		return false;
 	}
-	mig->reply_count++;
+	(*count)++;
 	return true;
+}
+
+bool tcp_mig_reply_allowed(struct sock *sk, struct tcp_migrate *mig)
+{
+	return tcp_mig_limit(sk, mig, &mig->reply_count);
+}
+
+/* Refusals have a budget of their own: whoever has seen a token must not be
+ * able to use up the answers to the owner.
+ */
+bool tcp_mig_refuse_allowed(struct sock *sk, struct tcp_migrate *mig)
+{
+	return tcp_mig_limit(sk, mig, &mig->refuse_count);
 }
 
 /* ---- Life cycle ---- */
@@ -201,11 +217,15 @@ static void tcp_mig_drop(struct sock *sk)
 	struct tcp_migrate *mig = tcp_mig(sk);
 
 	tcp_mig_set_waiting(sk, mig, false);
-	tcp_mig_disarm(sk, mig);
 	tcp_mig_token_remove(mig);
 	tcp_mig_alias_flush(mig);
 	tcp_sk(sk)->mig_busy = 0;
 	RCU_INIT_POINTER(tcp_sk(sk)->mig, NULL);
+	/* Pairs with tcp_mig_timer(): it may re-arm on another CPU while a
+	 * program owns the socket; one of us sees the other.
+	 */
+	smp_mb();
+	tcp_mig_disarm(sk, mig);
 	call_rcu(&mig->rcu, tcp_mig_free_rcu);
 }
 
@@ -220,7 +240,9 @@ void __tcp_migrate_destroy(struct sock *sk)
 			tcp_mig_tomb_add(mig, &t);
 		}
 		mig->state = TCP_MIGRATE_STATE_NONE;
-		mig->reason = TCP_MIGRATE_REASON_CLOSED;
+		if (mig->reason != TCP_MIGRATE_REASON_RST_AUTH &&
+		    mig->reason != TCP_MIGRATE_REASON_ABORTED)
+			mig->reason = TCP_MIGRATE_REASON_CLOSED;
 		tcp_mig_event(sk, mig, READ_ONCE(sk->sk_err));
 	}
 	tcp_mig_drop(sk);
@@ -388,7 +410,7 @@ void __tcp_migrate_rcv_synack(struct sock *sk, const struct sk_buff *skb)
 
 	if (!tcp_mig_parse(tcp_hdr(skb), &opt) ||
 	    opt.sub != TCPMIG_SUB_PERMIT) {
-		if (mig->omitted)
+		if (mig->omitted || inet_csk(sk)->icsk_retransmits >= 2)
 			tcp_mig_fallback_add(sk);
 		tcp_mig_drop(sk);
 		return;
@@ -587,10 +609,11 @@ unsigned int __tcp_migrate_reset_option(const struct sock *sk,
 					const struct sk_buff *skb, u32 seq,
 					__be32 *opt)
 {
-	struct net *net = dev_net_rcu(skb->dev ?: skb_dst(skb)->dev);
+	struct net *net = sk ? sock_net(sk) : dev_net_rcu(skb_dst(skb)->dev);
 	struct tcp_mig_tuple t;
 
-	if (sk && sk_fullsock(sk) && sk->sk_state != TCP_CLOSE)
+	if (sk && sk_fullsock(sk) &&
+	    !((1 << sk->sk_state) & (TCPF_CLOSE | TCPF_LISTEN)))
 		return 0;
 	if (sk && sk_fullsock(sk) && rcu_access_pointer(tcp_sk(sk)->mig)) {
 		struct tcp_migrate *mig = tcp_mig(sk);

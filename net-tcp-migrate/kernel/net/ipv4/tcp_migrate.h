@@ -85,6 +85,7 @@ struct tcp_mig_try {
 	u16	peer_mss;
 	u8	tries;
 	u8	key_id;
+	u8	peer_key_id;	/* of an unbound answer */
 	u8	valid:1,
 		trial:1,	/* the old path stays in use until committed */
 		nosyn:1,	/* on the current tuple, without SYN */
@@ -146,7 +147,9 @@ struct tcp_migrate {
 	u8			key_mask;	/* installed keys */
 	u8			key_send;
 	u8			key_only;	/* exclusive key, 0: none */
-	u8			reply_count;
+	u8			reply_count;	/* in this second */
+	u8			refuse_count;
+	u8			rounds;		/* attempts without success */
 	u8			echo_miss;
 	u8			wait_err;	/* errno when MIG_WAIT ends */
 	u32			role:1,		/* we opened the connection */
@@ -162,6 +165,7 @@ struct tcp_migrate {
 				unconfirmed:1,	/* CONFIRM sent, not answered */
 				sign_ack:1,	/* this segment answers CONFIRM */
 				soft:1,		/* not gated: the path may live */
+				ack_valid:1,	/* confirm_ack and so on are set */
 				waiting:1;	/* counted in tcp_mig_net.waiting */
 	u8			confirm[16];	/* MAC of our CONFIRM */
 	u8			confirm_ack[16]; /* ... as answer to the peer's */
@@ -211,7 +215,6 @@ enum tcp_mig_mib {
 	MIG_MIB_BADSTATE,		/* refused: connection is not in a state to migrate */
 	MIG_MIB_BADCONFIRM,		/* refused: CONFIRM of no answered request */
 	MIG_MIB_BADANSWER,		/* refused: answer to nothing we asked */
-	MIG_MIB_BADOPTION,		/* malformed option ignored */
 	MIG_MIB_NOTMIGRATE,		/* plain SYN,ACK answered our MSYN */
 	MIG_MIB_FOREIGN,		/* segment without proof on a pending tuple dropped */
 	MIG_MIB_REPLYLIMIT,		/* reply not sent: rate limit */
@@ -350,6 +353,7 @@ void tcp_mig_tomb_flush(struct net *net);
 /* tcp_migrate_addr.c */
 void tcp_mig_sk_tuple(const struct sock *sk, struct tcp_mig_tuple *t);
 void tcp_mig_skb_tuple(const struct sk_buff *skb, struct tcp_mig_tuple *t);
+bool tcp_mig_is_local(const struct sock *sk, const struct in6_addr *addr);
 int tcp_mig_check_tuple(struct sock *sk, const struct tcp_mig_tuple *t);
 int tcp_mig_readdress(struct sock *sk, const struct tcp_mig_tuple *t);
 void tcp_mig_reset_path(struct sock *sk, u32 rtt_us, u16 peer_mss);
@@ -370,6 +374,7 @@ void tcp_mig_arm(struct sock *sk, struct tcp_migrate *mig, unsigned long delay);
 void tcp_mig_disarm(struct sock *sk, struct tcp_migrate *mig);
 unsigned long tcp_mig_rto(const struct sock *sk, u8 tries);
 bool tcp_mig_reply_allowed(struct sock *sk, struct tcp_migrate *mig);
+bool tcp_mig_refuse_allowed(struct sock *sk, struct tcp_migrate *mig);
 void tcp_mig_rcv_echo(struct sock *sk, struct tcp_migrate *mig,
 		      const struct tcp_mig_opt *opt);
 void tcp_mig_no_echo(struct sock *sk, struct tcp_migrate *mig);

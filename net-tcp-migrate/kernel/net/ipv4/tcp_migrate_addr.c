@@ -65,6 +65,18 @@ static struct sock *tcp_mig_established(const struct sock *sk,
 					  dif, 0);
 }
 
+/* Is the address ours? */
+bool tcp_mig_is_local(const struct sock *sk, const struct in6_addr *addr)
+{
+	struct net *net = sock_net(sk);
+
+	if (inet_test_bit(TRANSPARENT, sk))
+		return true;
+	if (ipv6_addr_v4mapped(addr))
+		return inet_addr_type(net, addr->s6_addr32[3]) == RTN_LOCAL;
+	return ipv6_chk_addr(net, addr, NULL, 0);
+}
+
 /* The genuine owner of a tuple has proved itself: a TIME_WAIT gives way. */
 static int tcp_mig_claim(const struct sock *sk, const struct tcp_mig_tuple *t)
 {
@@ -125,6 +137,20 @@ static int tcp_mig_set_local(struct sock *sk, const struct in6_addr *addr)
 	return err;
 }
 
+/* Without memory for the bind hash, which then knows the other address: bind()
+ * may see a conflict where there is none.
+ */
+static void tcp_mig_force_local(struct sock *sk, const struct in6_addr *addr)
+{
+	if (ipv6_addr_v4mapped(addr)) {
+		inet_sk(sk)->inet_saddr = addr->s6_addr32[3];
+		sk_rcv_saddr_set(sk, addr->s6_addr32[3]);
+	}
+	sk->sk_v6_rcv_saddr = *addr;
+	if (sk->sk_family == AF_INET6)
+		inet6_sk(sk)->saddr = *addr;
+}
+
 static void tcp_mig_set_remote(struct sock *sk, const struct in6_addr *addr,
 			       __be16 port)
 {
@@ -163,11 +189,9 @@ static int tcp_mig_rehash(struct sock *sk, const struct tcp_mig_tuple *old,
 		err = -EADDRINUSE;
 	if (err) {
 		tcp_mig_set_remote(sk, &old->raddr, old->rport);
-		/* Same bucket as a moment ago; if memory is short the bind
-		 * hash keeps the new address, which only costs bind() a hit.
-		 */
-		if (!ipv6_addr_equal(&sk->sk_v6_rcv_saddr, &old->laddr))
-			tcp_mig_set_local(sk, &old->laddr);
+		if (!ipv6_addr_equal(&sk->sk_v6_rcv_saddr, &old->laddr) &&
+		    tcp_mig_set_local(sk, &old->laddr))
+			tcp_mig_force_local(sk, &old->laddr);
 		inet_ehash_insert(sk, NULL, NULL);
 	}
 	sock_prot_inuse_add(sock_net(sk), sk->sk_prot, 1);
@@ -319,6 +343,8 @@ static void tcp_mig_reset_mss(struct sock *sk, u16 peer_mss)
 	tcp_sync_mss(sk, dst_mtu(dst));
 	tp->advmss = min_t(u32, dst_metric_advmss(dst),
 			   tp->rx_opt.user_mss ?: 65535);
+	if (tp->rx_opt.tstamp_ok)
+		tp->advmss -= TCPOLEN_TSTAMP_ALIGNED;
 	icsk->icsk_ack.rcv_mss = min(icsk->icsk_ack.rcv_mss, tp->mss_cache);
 }
 
@@ -426,8 +452,7 @@ static int tcp_mig_xmit6(struct sock *sk, struct sk_buff *skb,
 	security_sk_classify_flow(sk, flowi6_to_flowi_common(&fl6));
 
 	/* A source that is not ours (any more) must fail here, as for IPv4. */
-	if (!inet_test_bit(TRANSPARENT, sk) &&
-	    !ipv6_chk_addr(sock_net(sk), &t->laddr, NULL, 0)) {
+	if (!tcp_mig_is_local(sk, &t->laddr)) {
 		kfree_skb(skb);
 		return -EINVAL;
 	}

@@ -181,14 +181,21 @@ int tcp_mig_start(struct sock *sk, const struct tcp_mig_tuple *t, int ifindex,
 	if (err)
 		return err;
 
-	tcp_mig_cancel_try(sk, mig);
+	if (!tcp_mig_is_local(sk, &t->laddr))
+		return -EADDRNOTAVAIL;
+	if (ifindex && sk->sk_bound_dev_if && ifindex != sk->sk_bound_dev_if)
+		return -EINVAL;
+
 	tcp_mig_sk_tuple(sk, &cur);
 	same = tcp_mig_tuple_eq(&cur, t);
+	if (!(mig->own.valid && tcp_mig_tuple_eq(&mig->own.t, t)))
+		tcp_mig_cancel_try(sk, mig);
 	if (!same) {
 		err = tcp_mig_alias_add(mig, t, MIG_ALIAS_NEW);
 		if (err)
-			return err;
+			goto failed;
 	}
+	mig->rounds = 0;
 	mig->own.t = *t;
 	mig->own.ifindex = ifindex;
 	mig->own.trial = !!(flags & TCP_MIGRATE_MIGRATE_FLAGS_TRIAL);
@@ -196,16 +203,18 @@ int tcp_mig_start(struct sock *sk, const struct tcp_mig_tuple *t, int ifindex,
 	mig->soft = 0;
 	tcp_mig_new_try(sk, mig);
 	err = tcp_mig_send_request(sk, mig);
-	if (err == -EINVAL)
-		err = -EADDRNOTAVAIL;
-	if (err && mig->own.trial) {
-		tcp_mig_cancel_try(sk, mig);
-		return err;
-	}
+	if (err && mig->own.trial)
+		goto failed;
 	tcp_mig_set_state(sk, mig, TCP_MIGRATE_STATE_MIG_SENT,
 			  TCP_MIGRATE_REASON_COMMAND);
 	tcp_mig_arm(sk, mig, tcp_mig_rto(sk, 0));
 	return 0;
+
+failed:
+	tcp_mig_cancel_try(sk, mig);
+	if (mig->state == TCP_MIGRATE_STATE_MIG_SENT)
+		tcp_mig_to_idle(sk, mig, TCP_MIGRATE_REASON_TRIAL_FAILED);
+	return err;
 }
 
 /* Probe the current path: a request on the current tuple, without SYN, since
@@ -253,6 +262,7 @@ void tcp_mig_to_idle(struct sock *sk, struct tcp_migrate *mig, u8 reason)
 	mig->own.valid = 0;
 	mig->own.trial = 0;
 	mig->soft = 0;
+	mig->rounds = 0;
 	tcp_mig_disarm(sk, mig);
 	tcp_mig_set_state(sk, mig, TCP_MIGRATE_STATE_IDLE, reason);
 }
@@ -294,6 +304,9 @@ static int tcp_mig_commit_own(struct sock *sk, struct tcp_migrate *mig)
 			MIG_INC(sock_net(sk), TUPLEINUSE);
 			return err;
 		}
+	}
+	/* The same tuple can be another path: behind another NAPT. */
+	if (!own->nosyn) {
 		if (!own->rexmit && !own->trial)
 			rtt = max_t(u32, 1, (u32)tcp_clock_us() - own->sent_us);
 		tcp_mig_begin_path(sk, mig, own->peer_isn);
@@ -312,6 +325,7 @@ static void tcp_mig_commit_failed(struct sock *sk, struct tcp_migrate *mig,
 {
 	bool trial = mig->own.trial;
 
+	mig->unconfirmed = 0;
 	tcp_mig_cancel_try(sk, mig);
 	if (trial) {
 		MIG_INC(sock_net(sk), TRIALFAILED);
@@ -524,7 +538,7 @@ static void tcp_mig_clear_pends(struct sock *sk, struct tcp_migrate *mig)
 }
 
 static void tcp_mig_send_answer(struct sock *sk, struct tcp_migrate *mig,
-				const struct tcp_mig_pend *p)
+				const struct tcp_mig_pend *p, bool repeated)
 {
 	struct tcp_mig_mreq m = {
 		.sub = TCPMIG_SUB_MANS,
@@ -537,7 +551,7 @@ static void tcp_mig_send_answer(struct sock *sk, struct tcp_migrate *mig,
 	};
 	u8 opt[TCPMIG_LEN_MREQ];
 
-	if (!tcp_mig_reply_allowed(sk, mig))
+	if (repeated && !tcp_mig_reply_allowed(sk, mig))
 		return;
 	tcp_mig_fill_own_address(mig, &p->t, &m);
 	tcp_mig_put_signed_mreq(mig, p->key_id, &m, opt);
@@ -581,7 +595,7 @@ void tcp_mig_rcv_request(struct sock *sk, struct tcp_migrate *mig,
 		 */
 		MIG_INC(sock_net(sk), BADREQNO);
 		if (!tcp_mig_tuple_eq(&t, &cur) &&
-		    tcp_mig_reply_allowed(sk, mig))
+		    tcp_mig_refuse_allowed(sk, mig))
 			tcp_mig_send_closed(sk, skb);
 		return;
 	}
@@ -613,7 +627,8 @@ void tcp_mig_rcv_request(struct sock *sk, struct tcp_migrate *mig,
 		p->valid = 1;
 		tcp_mig_crossing(mig, p);
 	}
-	tcp_mig_send_answer(sk, mig, p);
+	tcp_mig_update_busy(sk, mig);
+	tcp_mig_send_answer(sk, mig, p, repeated);
 }
 
 static void tcp_mig_make_ack(struct tcp_migrate *mig,
@@ -677,10 +692,11 @@ static void tcp_mig_commit_pend(struct sock *sk, struct tcp_migrate *mig,
 	tcp_mig_set_committed(mig, p.reqno, false);
 	tcp_mig_clear_pends(sk, mig);
 	mig->unconfirmed = 0;
+	mig->ack_valid = 1;
 	mig->ack_reqno = p.reqno;
 	mig->ack_key = p.key_id;
 	tcp_mig_make_ack(mig, &p);
-	if (moved) {
+	if (moved || !p.nosyn) {
 		tcp_mig_begin_path(sk, mig, p.peer_isn);
 		tcp_mig_reset_path(sk, 0, p.peer_mss);
 	}
@@ -689,7 +705,7 @@ static void tcp_mig_commit_pend(struct sock *sk, struct tcp_migrate *mig,
 	tcp_mig_to_idle(sk, mig, moved ? TCP_MIGRATE_REASON_COMMITTED :
 					 TCP_MIGRATE_REASON_PATH_ALIVE);
 	tcp_mig_ack_confirm(sk, mig);
-	if (moved || was_gated)
+	if (moved || !p.nosyn || was_gated)
 		tcp_mig_restart(sk);
 	tcp_mig_reaim(sk, mig, &own);
 }
@@ -718,11 +734,14 @@ static bool tcp_mig_rcv_old_confirm(struct sock *sk, struct tcp_migrate *mig,
 	struct tcp_mig_tuple cur;
 
 	tcp_mig_sk_tuple(sk, &cur);
-	if ((u8)mig->ack_reqno != opt->reqno || !tcp_mig_tuple_eq(t, &cur) ||
+	if (!mig->ack_valid || (u8)mig->ack_reqno != opt->reqno ||
+	    !tcp_mig_tuple_eq(t, &cur) ||
 	    crypto_memneq(mig->confirmed_by, opt->raw + 8, 16))
 		return false;
-	if (cb->seq == cb->end_seq ||
-	    !before(tcp_jiffies32, mig->ack_stamp + HZ / 10))
+	/* Not for each segment of a flight, and never in a loop. */
+	if ((cb->seq == cb->end_seq ||
+	     !before(tcp_jiffies32, mig->ack_stamp + HZ / 10)) &&
+	    tcp_mig_reply_allowed(sk, mig))
 		tcp_mig_ack_confirm(sk, mig);
 	return true;
 }
@@ -741,7 +760,7 @@ bool tcp_mig_rcv_confirm(struct sock *sk, struct tcp_migrate *mig,
 	if (own->valid && own->answered && own->unbound &&
 	    tcp_mig_tuple_eq(t, &own->t) &&
 	    (u8)own->peer_reqno == opt->reqno &&
-	    tcp_mig_confirm_ok(mig, own->key_id, own->peer_reqno,
+	    tcp_mig_confirm_ok(mig, own->peer_key_id, own->peer_reqno,
 			       own->peer_nonce, own->nonce, opt->raw)) {
 		MIG_INC(sock_net(sk), CONFIRMRCVD);
 		tcp_mig_confirmed(sk, mig);
@@ -750,7 +769,7 @@ bool tcp_mig_rcv_confirm(struct sock *sk, struct tcp_migrate *mig,
 	/* Spliced requests: the peer has not got our CONFIRM yet. */
 	if (own->spliced && tcp_mig_tuple_eq(t, &own->t) &&
 	    (u8)own->peer_reqno == opt->reqno &&
-	    tcp_mig_confirm_ok(mig, own->key_id, own->peer_reqno,
+	    tcp_mig_confirm_ok(mig, own->peer_key_id, own->peer_reqno,
 			       own->peer_nonce, own->nonce, opt->raw)) {
 		if (tcp_mig_reply_allowed(sk, mig))
 			tcp_mig_send_confirm(sk, mig);
@@ -758,6 +777,7 @@ bool tcp_mig_rcv_confirm(struct sock *sk, struct tcp_migrate *mig,
 	}
 	if (p && (u8)p->reqno == opt->reqno && p->key_id == opt->key_id &&
 	    tcp_mig_newer(mig, p->reqno) &&
+	    tcp_mig_key_ok(sk, mig, p->key_id) &&
 	    tcp_mig_confirm_ok(mig, p->key_id, p->reqno, p->peer_nonce,
 			       p->nonce, opt->raw)) {
 		MIG_INC(sock_net(sk), CONFIRMRCVD);
@@ -804,7 +824,8 @@ void tcp_mig_rcv_answer(struct sock *sk, struct tcp_migrate *mig,
 		return;
 	}
 	MIG_INC(sock_net(sk), MANSRCVD);
-	if (own->answered) {	/* our CONFIRM was lost */
+	if (own->answered && !(own->unbound && bound)) {
+		/* Our CONFIRM was lost. */
 		if (own->trial || own->unbound)
 			tcp_mig_send_confirm(sk, mig);
 		else if (mig->state == TCP_MIGRATE_STATE_MIG_CONFIRM)
@@ -815,6 +836,7 @@ void tcp_mig_rcv_answer(struct sock *sk, struct tcp_migrate *mig,
 		mig->seen = m.reqno;
 	own->unbound = !bound;
 	own->peer_reqno = m.reqno;
+	own->peer_key_id = opt->key_id;
 	own->peer_nonce = m.nonce;
 	own->peer_isn = m.seq;
 	own->peer_mss = tcp_mig_mss_option(th);
@@ -828,7 +850,7 @@ void tcp_mig_rcv_plain_synack(struct sock *sk, struct tcp_migrate *mig,
 			      struct sk_buff *skb)
 {
 	MIG_INC(sock_net(sk), NOTMIGRATE);
-	if (tcp_mig_reply_allowed(sk, mig))
+	if (tcp_mig_refuse_allowed(sk, mig))
 		tcp_mig_send_closed(sk, skb);
 }
 

@@ -65,13 +65,22 @@ static int tcp_mig_put_state(struct sk_buff *skb, const struct sock *sk,
 	       nla_put_u32(skb, A(AGE_MS), jiffies_to_msecs(now - mig->since));
 }
 
+static u8 tcp_mig_keys_accepted(const struct tcp_migrate *mig)
+{
+	const struct tcp_mig_net *tn = tcp_mig_net(mig->id.net);
+
+	if (mig->key_only)
+		return BIT(mig->key_only);
+	return mig->key_mask | !READ_ONCE(tn->require_strong);
+}
+
 static int tcp_mig_put_peer(struct sk_buff *skb, const struct tcp_migrate *mig)
 {
 	return nla_put(skb, A(PEER_INNER_ADDR), 4, &mig->peer_addr) ||
 	       nla_put_be16(skb, A(PEER_INNER_PORT), mig->peer_port) ||
 	       nla_put_u8(skb, A(PEER_NAT), mig->peer_nat) ||
 	       nla_put_u8(skb, A(KEY_ID), mig->key_send) ||
-	       nla_put_u8(skb, A(KEY_MASK), mig->key_mask);
+	       nla_put_u8(skb, A(KEY_MASK), tcp_mig_keys_accepted(mig));
 }
 
 /* The socket is locked, or this is a snapshot under bh_lock_sock(). */
@@ -85,7 +94,7 @@ static int tcp_mig_fill(struct sk_buff *skb, const struct sock *sk,
 			      atomic64_read(&sk->sk_cookie), A(PAD)) ||
 	    tcp_mig_put_tuple(skb, &t) || tcp_mig_put_state(skb, sk, mig) ||
 	    tcp_mig_put_peer(skb, mig) ||
-	    nla_put_u32(skb, A(UID), from_kuid_munged(&init_user_ns,
+	    nla_put_u32(skb, A(UID), from_kuid_munged(sock_net(sk)->user_ns,
 						      sk->sk_uid)))
 		return -EMSGSIZE;
 	if (mig->own.valid && tcp_mig_put_new(skb, &mig->own.t))
@@ -168,6 +177,11 @@ static int tcp_mig_parse_filter(struct genl_info *info,
 	if (a[A(COOKIE)]) {
 		f->by_cookie = true;
 		f->cookie = nla_get_u64(a[A(COOKIE)]);
+		if (!f->cookie) {
+			NL_SET_ERR_MSG_ATTR(info->extack, a[A(COOKIE)],
+					    "no socket has cookie 0");
+			return -EINVAL;
+		}
 	}
 	if (a[A(LOCAL_ADDR)]) {
 		f->by_laddr = true;
@@ -289,6 +303,7 @@ static int tcp_mig_collect(struct net *net, const struct tcp_mig_filter *f,
 	struct rhashtable_iter iter;
 	struct sock **v = NULL, **w, *sk;
 	int n = 0, room = 0;
+	bool oom = false;
 
 	tcp_mig_walk_enter(&iter);
 	rhashtable_walk_start(&iter);
@@ -309,6 +324,7 @@ static int tcp_mig_collect(struct net *net, const struct tcp_mig_filter *f,
 			}
 			rhashtable_walk_start(&iter);
 			if (!w) {
+				oom = true;
 				sock_gen_put(sk);
 				break;
 			}
@@ -318,7 +334,7 @@ static int tcp_mig_collect(struct net *net, const struct tcp_mig_filter *f,
 	rhashtable_walk_stop(&iter);
 	rhashtable_walk_exit(&iter);
 	*out = v;
-	return n || !room ? n : -ENOMEM;
+	return n || !oom ? n : -ENOMEM;
 }
 
 /* ---- Commands ---- */
@@ -597,6 +613,19 @@ static int tcp_mig_key_add(struct tcp_migrate *mig, u8 id, const u8 *secret)
 	return 0;
 }
 
+/* What was begun with a key that goes must not be finished with its zeroes. */
+static void tcp_mig_forget_key(struct tcp_migrate *mig, u8 id)
+{
+	int i;
+
+	for (i = 0; i < TCPMIG_PENDS; i++) {
+		if (mig->pend[i].key_id == id)
+			mig->pend[i].valid = 0;
+	}
+	if (mig->ack_key == id)
+		mig->ack_valid = 0;
+}
+
 /* Two phases: add at both ends, then promote, then demand. */
 static int tcp_mig_key_change(struct tcp_migrate *mig, u8 id, u8 op,
 			      const u8 *secret)
@@ -605,6 +634,9 @@ static int tcp_mig_key_change(struct tcp_migrate *mig, u8 id, u8 op,
 		return tcp_mig_key_add(mig, id, secret);
 	if (!(mig->key_mask & BIT(id)))
 		return -ENOKEY;
+	if (op == TCP_MIGRATE_KEY_OP_REMOVE && mig->own.valid &&
+	    mig->own.key_id == id)
+		return -EBUSY;
 	switch (op) {
 	case TCP_MIGRATE_KEY_OP_PROMOTE:
 		mig->key_send = id;
@@ -614,6 +646,7 @@ static int tcp_mig_key_change(struct tcp_migrate *mig, u8 id, u8 op,
 		mig->key_only = id;
 		break;
 	case TCP_MIGRATE_KEY_OP_REMOVE:
+		tcp_mig_forget_key(mig, id);
 		mig->key_mask &= ~BIT(id);
 		memzero_explicit(mig->keys[id], TCPMIG_KEY_LEN);
 		if (mig->key_send == id)
@@ -722,7 +755,10 @@ int tcp_migrate_nl_export_doit(struct sk_buff *skb, struct genl_info *info)
 					A(PAD)) ?:
 		      nla_put(msg, A(EXPORTER), sizeof(out), out);
 		genlmsg_end(msg, hdr);
-		err = err ?: genlmsg_reply(msg, info);
+		if (err)
+			nlmsg_free(msg);
+		else
+			err = genlmsg_reply(msg, info);
 	}
 	memzero_explicit(out, sizeof(out));
 	sock_gen_put(sk);

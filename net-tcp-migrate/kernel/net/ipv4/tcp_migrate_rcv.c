@@ -17,6 +17,7 @@
 #include "tcp_migrate.h"
 
 #define MIG_CONFIRM_TRIES	4	/* then the MSYN is sent again */
+#define MIG_ROUNDS		4	/* of that; then MIG_WAIT */
 
 /* ---- Resets and time-outs ---- */
 
@@ -28,7 +29,8 @@ static bool tcp_mig_believes(const struct tcp_migrate *mig)
 	return mig->agreed && !mig->echo;
 }
 
-static bool tcp_mig_rst_ok(const struct tcp_migrate *mig,
+static bool tcp_mig_rst_ok(const struct sock *sk,
+			   const struct tcp_migrate *mig,
 			   const struct sk_buff *skb,
 			   const struct tcp_mig_opt *opt)
 {
@@ -36,7 +38,7 @@ static bool tcp_mig_rst_ok(const struct tcp_migrate *mig,
 
 	if (!!(opt->flags & TCPMIG_F_ROLE) == mig->role)
 		return false;
-	if (opt->key_id && !(mig->key_mask & BIT(opt->key_id)))
+	if (!tcp_mig_key_ok(sk, mig, opt->key_id))
 		return false;
 	tcp_mig_key(mig, opt->key_id, key);
 	put_unaligned_be64(tcp_mig_mac_rst(key, !mig->role,
@@ -45,13 +47,17 @@ static bool tcp_mig_rst_ok(const struct tcp_migrate *mig,
 	return !crypto_memneq(mac, opt->raw + 8, sizeof(mac));
 }
 
-static void tcp_mig_rst_hint(struct sock *sk, struct tcp_migrate *mig)
+/* @exact: on the current tuple, and at the sequence number that an answer to
+ * our probe has.
+ */
+static void tcp_mig_rst_hint(struct sock *sk, struct tcp_migrate *mig,
+			     bool exact)
 {
 	struct tcp_mig_net *tn = tcp_mig_net(sock_net(sk));
 	u32 end = mig->since + READ_ONCE(tn->wait_rst) * HZ;
 
 	MIG_INC(sock_net(sk), RSTHINT);
-	if (mig->state == TCP_MIGRATE_STATE_MIG_WAIT &&
+	if (exact && mig->state == TCP_MIGRATE_STATE_MIG_WAIT &&
 	    before(end, mig->wait_end))
 		mig->wait_end = end;
 }
@@ -64,7 +70,7 @@ static bool tcp_mig_rcv_rst(struct sock *sk, struct tcp_migrate *mig,
 	if (!tcp_mig_believes(mig))
 		return false;
 	if (opt && opt->sub == TCPMIG_SUB_RST) {
-		if (tcp_mig_rst_ok(mig, skb, opt)) {
+		if (tcp_mig_rst_ok(sk, mig, skb, opt)) {
 			MIG_INC(sock_net(sk), RSTAUTH);
 			mig->reason = TCP_MIGRATE_REASON_RST_AUTH;
 			tcp_reset(sk, skb);
@@ -74,7 +80,9 @@ static bool tcp_mig_rcv_rst(struct sock *sk, struct tcp_migrate *mig,
 	}
 	if (!on_path || mig->gate ||
 	    mig->state == TCP_MIGRATE_STATE_MIG_CONFIRM) {
-		tcp_mig_rst_hint(sk, mig);
+		tcp_mig_rst_hint(sk, mig, on_path &&
+				 TCP_SKB_CB(skb)->seq ==
+				 __tcp_migrate_ack(sk, tcp_sk(sk)->rcv_nxt));
 		return true;
 	}
 	return false;	/* RFC 5961 decides; then __tcp_migrate_rst() */
@@ -165,6 +173,9 @@ static void tcp_mig_timer_confirm(struct sock *sk, struct tcp_migrate *mig)
 		mig->soft = 1;
 	}
 	tcp_mig_new_try(sk, mig);
+	if (++mig->rounds >= MIG_ROUNDS &&
+	    tcp_mig_enter_wait(sk, mig, TCP_MIGRATE_REASON_TIMEOUT, ETIMEDOUT))
+		return;
 	tcp_mig_set_state(sk, mig, TCP_MIGRATE_STATE_MIG_SENT,
 			  TCP_MIGRATE_REASON_TIMEOUT);
 	tcp_mig_send_request(sk, mig);
@@ -199,6 +210,9 @@ void tcp_mig_timer(struct timer_list *t)
 		goto out;
 	if (sock_owned_by_user(sk)) {
 		tcp_mig_arm(sk, mig, max(HZ / 100, 1));
+		smp_mb();	/* pairs with tcp_mig_drop() */
+		if (rcu_access_pointer(tcp_sk(sk)->mig) != mig)
+			tcp_mig_disarm(sk, mig);
 		goto out;
 	}
 	switch (mig->state) {
@@ -266,7 +280,7 @@ static void tcp_mig_track_path(struct sock *sk, struct tcp_migrate *mig,
 /* Requests and answers; always consumed. */
 static void tcp_mig_rcv_handshake(struct sock *sk, struct tcp_migrate *mig,
 				  struct sk_buff *skb,
-				  const struct tcp_mig_tuple *t,
+				  const struct tcp_mig_tuple *t, bool on_path,
 				  const struct tcp_mig_opt *opt)
 {
 	const struct tcphdr *th = tcp_hdr(skb);
@@ -278,7 +292,7 @@ static void tcp_mig_rcv_handshake(struct sock *sk, struct tcp_migrate *mig,
 	}
 	if (tcp_mig_verify(sk, mig, skb, opt, &m))
 		tcp_mig_rcv_request(sk, mig, skb, &m, opt->key_id);
-	else if (th->syn && tcp_mig_reply_allowed(sk, mig))
+	else if (th->syn && !on_path && tcp_mig_refuse_allowed(sk, mig))
 		tcp_mig_send_closed(sk, skb);
 }
 
@@ -303,7 +317,7 @@ static bool tcp_mig_rcv(struct sock *sk, struct tcp_migrate *mig,
 
 	if (opt && (opt->sub == TCPMIG_SUB_MREQ ||
 		    opt->sub == TCPMIG_SUB_MANS)) {
-		tcp_mig_rcv_handshake(sk, mig, skb, &t, opt);
+		tcp_mig_rcv_handshake(sk, mig, skb, &t, on_path, opt);
 		return tcp_mig_discard(skb);
 	}
 	if (th->rst)
@@ -327,7 +341,7 @@ static bool tcp_mig_rcv(struct sock *sk, struct tcp_migrate *mig,
 	}
 	if (opt && opt->sub == TCPMIG_SUB_ECHO)
 		tcp_mig_rcv_echo(sk, mig, opt);
-	else if (mig->echo)
+	else if (mig->echo && tcp_mig_acceptable(sk, skb))
 		tcp_mig_no_echo(sk, mig);
 	if (!rcu_access_pointer(tcp_sk(sk)->mig))
 		return false;
@@ -369,6 +383,32 @@ bool __tcp_migrate_rcv(struct sock *sk, struct sk_buff *skb,
 	return consumed;
 }
 
+static int tcp_mig_iif(const struct sk_buff *skb)
+{
+	return ip_hdr(skb)->version == 4 ? inet_iif(skb) : inet6_iif(skb);
+}
+
+static int tcp_mig_sdif(const struct sk_buff *skb)
+{
+	return ip_hdr(skb)->version == 4 ? inet_sdif(skb) : inet6_sdif(skb);
+}
+
+/* A request proves no address: until it is confirmed its tuple may be that of
+ * a stranger, whose new connection must not be disturbed. Nor may a tuple that
+ * we have left not begin another.
+ */
+static bool tcp_mig_alias_takes(u8 kind, const struct sock *sk,
+				const struct tcphdr *th, bool ours,
+				const struct tcp_mig_opt *opt)
+{
+	if (th->syn && !th->ack)
+		return false;
+	if (sk && sk->sk_state == TCP_NEW_SYN_RECV)
+		return false;
+	return kind != MIG_ALIAS_PEND ||
+	       (ours && opt->sub == TCPMIG_SUB_CONFIRM);
+}
+
 /* Runs without the socket lock, under RCU; takes over @sk's reference. */
 struct sock *__tcp_migrate_demux(struct net *net, struct sk_buff *skb,
 				 struct sock *sk, bool *refcounted)
@@ -379,10 +419,12 @@ struct sock *__tcp_migrate_demux(struct net *net, struct sk_buff *skb,
 	struct sock *found = NULL;
 	struct tcp_mig_opt opt;
 	struct tcp_mig_tuple t;
+	bool ours;
 	u8 kind;
 
-	if (tcp_mig_parse(th, &opt) && (opt.sub == TCPMIG_SUB_MREQ ||
-					opt.sub == TCPMIG_SUB_MANS)) {
+	ours = tcp_mig_parse(th, &opt);
+	if (ours && (opt.sub == TCPMIG_SUB_MREQ ||
+		     opt.sub == TCPMIG_SUB_MANS)) {
 		found = tcp_mig_token_lookup(net, opt.token);
 		if (!found && idle && th->syn && !th->ack) {
 			/* As a closed port would, even if one listens here. */
@@ -392,11 +434,16 @@ struct sock *__tcp_migrate_demux(struct net *net, struct sk_buff *skb,
 	} else if (idle) {
 		tcp_mig_skb_tuple(skb, &t);
 		found = tcp_mig_alias_lookup(net, &t, &kind);
-		/* A tuple we have left may begin a new connection. */
-		if (found && kind == MIG_ALIAS_OLD && th->syn && !th->ack) {
+		if (found && !tcp_mig_alias_takes(kind, sk, th, ours, &opt)) {
 			sock_gen_put(found);
 			found = NULL;
 		}
+	}
+	if (found && !inet_sk_bound_dev_eq(net, found->sk_bound_dev_if,
+					   tcp_mig_iif(skb),
+					   tcp_mig_sdif(skb))) {
+		sock_gen_put(found);
+		found = NULL;
 	}
 	if (!found)
 		return sk;
