@@ -79,7 +79,7 @@ $(B)/cmake/.built: $(CXX_SOURCES)
 # ---- tests ----
 
 .PHONY: test test-long demo lint clean
-test: uml qemu-smp vanilla tools ## all tests but the long ones
+test: uml-plain tools ## all tests but the long ones
 	tests/run
 test-long: kernels vanilla tools ## all tests
 	tests/run --long

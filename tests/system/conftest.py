@@ -65,9 +65,12 @@ class Watched(Lab):
         return list(capture.read(self.captures[host].stop()))
 
     def resets(self, port: int) -> list[str]:
-        """The RSTs of connections with this port that any host has sent."""
+        """The RSTs of connections with this port that any host has sent.
+
+        Not those that prove their origin: a program closed, as iperf3 does."""
         return [f"{name}: {seg}" for name in self.hosts for seg in self.segments(name)
-                if seg.out and seg.flags & capture.RST and port in (seg.sport, seg.dport)]
+                if seg.out and seg.flags & capture.RST and port in (seg.sport, seg.dport)
+                and "RST-AUTH" not in seg.migrate]
 
     def keep(self, where: pathlib.Path) -> None:
         """Leaves everything that helps to see what went wrong."""

@@ -412,6 +412,8 @@ void tcp_mig_rcv_plain_synack(struct sock *sk, struct tcp_migrate *mig,
 			      struct sk_buff *skb);
 
 /* tcp_migrate_rcv.c */
+void tcp_mig_track_path(struct sock *sk, struct tcp_migrate *mig,
+			const struct sk_buff *skb);
 void tcp_mig_timer(struct timer_list *t);
 
 /* tcp_migrate_nl.c */

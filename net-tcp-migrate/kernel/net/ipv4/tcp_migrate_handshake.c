@@ -277,16 +277,24 @@ static void tcp_mig_make_confirm(struct tcp_migrate *mig)
 	memzero_explicit(key, sizeof(key));
 }
 
-/* CONFIRM on a tuple the socket is not (yet) on. */
+/* CONFIRM without data, also on a tuple the socket is not (yet) on. On the one
+ * it is on, the sequence number says how much has been sent, as far as a NAPT
+ * lets it pass that has seen only the window of a SYN: this ends the peer's
+ * clamp, so that it acknowledges at once what the old path had delivered.
+ */
 void tcp_mig_send_confirm(struct sock *sk, struct tcp_migrate *mig)
 {
 	struct tcp_mig_try *own = &mig->own;
+	u32 seq = own->isn + 1, nxt = tcp_sk(sk)->snd_nxt;
 	u8 opt[TCPMIG_LEN_CONFIRM];
+
+	if (!own->trial && !own->unbound)
+		seq = after(nxt, seq + 65535) ? seq + 65535 : nxt;
 
 	tcp_mig_put_confirm(opt, own->key_id | tcp_mig_role_flag(mig),
 			    own->reqno, mig->confirm);
-	tcp_mig_xmit(sk, &own->t, own->ifindex, own->isn + 1,
-		     own->peer_isn + 1, TCPHDR_ACK, opt, sizeof(opt));
+	tcp_mig_xmit(sk, &own->t, own->ifindex, seq, own->peer_isn + 1,
+		     TCPHDR_ACK, opt, sizeof(opt));
 }
 
 /* The new path is ours. Return: 0 or why not. */
@@ -366,6 +374,8 @@ static void tcp_mig_answered(struct sock *sk, struct tcp_migrate *mig)
 	tcp_mig_set_state(sk, mig, TCP_MIGRATE_STATE_MIG_CONFIRM,
 			  TCP_MIGRATE_REASON_COMMITTED);
 	tcp_mig_arm(sk, mig, tcp_mig_rto(sk, 0));
+	if (tcp_sk(sk)->packets_out)
+		tcp_mig_send_confirm(sk, mig);
 	tcp_mig_restart(sk);
 }
 
@@ -674,6 +684,7 @@ static void tcp_mig_ack_confirm(struct sock *sk, struct tcp_migrate *mig)
 }
 
 static void tcp_mig_commit_pend(struct sock *sk, struct tcp_migrate *mig,
+				const struct sk_buff *skb,
 				const struct tcp_mig_pend *pend)
 {
 	struct tcp_mig_try own = mig->own;
@@ -698,6 +709,7 @@ static void tcp_mig_commit_pend(struct sock *sk, struct tcp_migrate *mig,
 	tcp_mig_make_ack(mig, &p);
 	if (moved || !p.nosyn) {
 		tcp_mig_begin_path(sk, mig, p.peer_isn);
+		tcp_mig_track_path(sk, mig, skb);
 		tcp_mig_reset_path(sk, 0, p.peer_mss);
 	}
 	MIG_INC(sock_net(sk), COMMIT);
@@ -781,7 +793,7 @@ bool tcp_mig_rcv_confirm(struct sock *sk, struct tcp_migrate *mig,
 	    tcp_mig_confirm_ok(mig, p->key_id, p->reqno, p->peer_nonce,
 			       p->nonce, opt->raw)) {
 		MIG_INC(sock_net(sk), CONFIRMRCVD);
-		tcp_mig_commit_pend(sk, mig, p);
+		tcp_mig_commit_pend(sk, mig, skb, p);
 		return true;
 	}
 	/* The peer's answer to ours. */

@@ -264,11 +264,14 @@ static void tcp_mig_path_used(struct sock *sk, struct tcp_migrate *mig)
 	tcp_mig_restart(sk);
 }
 
-static void tcp_mig_track_path(struct sock *sk, struct tcp_migrate *mig,
-			       const struct sk_buff *skb)
+/* A segment has come over the current path. */
+void tcp_mig_track_path(struct sock *sk, struct tcp_migrate *mig,
+			const struct sk_buff *skb)
 {
 	u32 end = TCP_SKB_CB(skb)->end_seq;
 
+	if (!mig->clamp || !tcp_mig_acceptable(sk, skb))
+		return;
 	if (after(end, mig->path_rcv))
 		mig->path_rcv = end;
 	if (!before(mig->path_rcv, tcp_sk(sk)->rcv_nxt)) {
@@ -362,8 +365,7 @@ static bool tcp_mig_rcv(struct sock *sk, struct tcp_migrate *mig,
 		tcp_mig_path_used(sk, mig);
 	if (sk->sk_state == TCP_CLOSE)
 		return tcp_mig_discard(skb);
-	if (mig->clamp && tcp_mig_acceptable(sk, skb))
-		tcp_mig_track_path(sk, mig, skb);
+	tcp_mig_track_path(sk, mig, skb);
 	return false;
 }
 
