@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Resets: a forged one costs a round trip, a genuine one is honoured at once.
+
+A and B are at global places of their own, S is the stranger, at a third. S knows
+what is on the wire, but not how to sign.
+"""
+
+import os
+import socket
+import struct
+import subprocess
+import time
+
+import pytest
+
+from conftest import VIRTUAL
+from tcplab.topology import wait_for
+from wire import RST, RSTAUTH, SETTLE, Pair, Raw, changed, dropping, option
+
+RTT = 0.05
+SMALL = 0.006           # queues, and the rate of the links
+AT = {"a": "g2", "b": "g1", "s": "core"}
+
+
+@pytest.fixture
+def pair(make_lab):
+    """A connection between A and B, RTT apart."""
+    lab = make_lab(rtt=RTT, at=AT)
+    with Pair(lab) as p:
+        yield p
+
+
+def forge(pair, victim, **kw):
+    """S resets the connection at one end, in the other's name."""
+    pair.learn()
+    raw = Raw(pair.lab.s)
+    raw.send([(pair.to_a if victim is pair.lab.a else pair.to_b)(RST, ack=0, **kw)])
+    raw.close()
+
+
+def after_rst(pair, victim):
+    """The victim's segments since the forged RST, and the time of that."""
+    segs = pair.seen(victim)
+    at = max(i for i, s in enumerate(segs) if not s.out and s.flags & RST)
+    return segs[at].time, segs[at + 1:]
+
+
+def survived(pair, victim, before, busy=False):
+    """One RST deferred, one probe, one round trip; nothing else has happened.
+
+    If the peer is busy a segment of its own proves the path before the answer
+    to the probe does, which then answers nothing any more.
+    """
+    wait_for("the RST to be taken for what it is", lambda: changed(victim, before).get("RstDeferred"), 5)
+    time.sleep(SETTLE)
+    delta = changed(victim, before)
+    expected = {"RstDeferred": 1, "Wait": 1, "MsynSent": 1}
+    expected |= {"WaitAlive": 1, "BadAnswer": 1} if busy else {"AnswerRcvd": 1, "Commit": 1}
+    assert delta == expected
+    began, segs = after_rst(pair, victim)
+    probes = [s for s in segs if s.out and s.migrate == ["MREQ"]]
+    answers = [s for s in segs if not s.out and s.migrate == ["MANS"]]
+    assert len(probes) == len(answers) == 1, segs
+    assert not any(s.flags & RST for s in segs)
+    resumed = next(s for s in segs if s.out and s.migrate != ["MREQ"])
+    if VIRTUAL:
+        assert probes[0].time - began < 0.001
+        assert resumed.time - began <= RTT + SMALL
+    if VIRTUAL and not busy:
+        # The next round trip proves that the peer knows, too.
+        proof = next(s for s in segs if not s.out and s.migrate == ["CONFIRM"])
+        assert proof.time - began <= 2 * RTT + SMALL
+    assert pair.conn(victim)["state"] == "idle"
+
+
+@pytest.mark.parametrize("end", ["a", "b"])
+def test_forged_reset_when_idle(pair, end):
+    """Nothing is under way; the program notices nothing."""
+    victim = pair.lab.hosts[end]
+    before = victim.counters()
+    forge(pair, victim)
+    survived(pair, victim, before)
+    pair.unharmed()
+
+
+@pytest.mark.parametrize("end", ["a", "b"])
+def test_forged_reset_in_a_flight(pair, end):
+    """The victim's data are under way, or written while it waits: none is lost."""
+    victim = pair.lab.hosts[end]
+    mine, other = (pair.a, pair.b) if end == "a" else (pair.b, pair.a)
+    before = victim.counters()
+    data = os.urandom(40000)
+    pair.learn()
+    mine.sendall(data[:20000])
+    forge(pair, victim)
+    wait_for("the RST", lambda: changed(victim, before).get("RstDeferred"), 5, 0.001)
+    mine.sendall(data[20000:])
+    pair.hear(other, data)
+    survived(pair, victim, before, busy=True)
+    pair.unharmed()
+
+
+@pytest.mark.parametrize("end", ["a", "b"])
+def test_forged_reset_half_closed(pair, end):
+    """A has said all it had to say; B goes on, before and after."""
+    victim = pair.lab.hosts[end]
+    pair.a.shutdown(socket.SHUT_WR)
+    assert pair.b.recv(1) == b""
+    pair.say(pair.b, pair.a)
+    time.sleep(SETTLE)
+    before = victim.counters()
+    forge(pair, victim)
+    survived(pair, victim, before)
+    pair.say(pair.b, pair.a)
+    pair.b.close()
+    assert pair.a.recv(1) == b""
+
+
+@pytest.mark.parametrize("what", ["wrong mac", "our own role", "in window", "other tuple"])
+def test_reset_that_proves_nothing(pair, what):
+    """What is not exact, and what is signed wrongly: no harm, no reply that is larger."""
+    victim = pair.lab.a
+    before = victim.counters()
+    pair.learn()
+    if what == "in window":
+        packet, expected = pair.to_a(RST, seq=pair.next_b + 1000, ack=0), {}
+    elif what == "other tuple":
+        packet, expected = pair.to_a(RST, src=pair.lab.s.v4, ack=0), {}
+    else:
+        opt = option(RSTAUTH, 8 if what == "our own role" else 0, bytes(3) + bytes(8))
+        packet, expected = pair.to_a(RST, seq=pair.next_b + 1000, ack=0, options=opt), {"RstAuthBad": 1}
+    raw = Raw(pair.lab.s)
+    raw.send([packet])
+    raw.close()
+    time.sleep(SETTLE)
+    assert changed(victim, before) == expected
+    began, segs = after_rst(pair, victim)
+    # RFC 5961's challenge ACK, as plain TCP sends it; none for another tuple.
+    assert sum(s.out for s in segs) == (0 if what == "other tuple" else 1), segs
+    pair.unharmed()
+
+
+def end_now(pair, how):
+    """B's end of the connection is no more."""
+    if how == "linger":
+        pair.b.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        pair.b.close()
+    elif how == "ss":
+        out = pair.lab.b.run(["ss", "-HtnK", "dst", f"{pair.lab.a.v4}:{pair.port}"]).stdout
+        assert out.strip(), "ss killed nothing: is CONFIG_INET_DIAG_DESTROY set?"
+    else:
+        # Somebody else's process, which has not read all that came.
+        child = subprocess.Popen(["sleep", "1000"], pass_fds=[pair.b.fileno()])
+        pair.b.close()
+        child.kill()
+        child.wait()
+
+
+def time_of_death(lab, how):
+    """Seconds until A's program sees the reset."""
+    with Pair(lab) as p:
+        if how == "kill":
+            p.a.sendall(b"unread")
+            time.sleep(SETTLE)
+        began = time.monotonic()
+        end_now(p, how)
+        with pytest.raises(ConnectionResetError):
+            p.a.recv(1)
+        return time.monotonic() - began
+
+
+@pytest.mark.parametrize("how", ["kill", "linger", "ss"])
+def test_genuine_reset_is_as_fast_as_plain_tcp(make_lab, how):
+    """The same end with and without the extension takes the same time."""
+    lab = make_lab(rtt=RTT, at=AT)
+    lab.a.sysctl("net.tcp_migrate.enabled", 0)
+    plain = time_of_death(lab, how)
+    lab.a.sysctl("net.tcp_migrate.enabled", 2)
+    before, peer = lab.a.counters(), lab.b.counters()
+    took = time_of_death(lab, how)
+    delta = changed(lab.a, before)
+    assert delta["RstAuth"] == 1
+    assert not {"Wait", "RstDeferred", "RstHint", "RstAuthBad"} & set(delta)
+    assert changed(lab.b, peer)["RstSigned"] == 1
+    assert not VIRTUAL or took < plain + 0.01, f"{took:.4f} s, plain TCP {plain:.4f} s"
+
+
+@pytest.mark.parametrize("how", ["kill", "linger", "ss"])
+def test_signed_reset_is_lost(pair, how):
+    """The next segment to the dead end is answered by a signed RST from its tombstone."""
+    lab = pair.lab
+    before, peer = lab.a.counters(), lab.b.counters()
+    if how == "kill":
+        pair.a.sendall(b"unread")
+        time.sleep(SETTLE)
+    with dropping(lab.net, "tcp flags & rst == rst"):
+        end_now(pair, how)
+        time.sleep(SETTLE)
+    assert changed(lab.b, peer)["Tombstones"] == 1
+    began = time.monotonic()
+    pair.a.sendall(b"anybody there?")
+    with pytest.raises(ConnectionResetError):
+        pair.a.recv(1)
+    assert not VIRTUAL or time.monotonic() - began < RTT + SMALL
+    delta = changed(lab.a, before)
+    assert delta.get("RstAuth") == 1 and "Wait" not in delta, delta
+    assert changed(lab.b, peer)["RstSigned"] == 2
