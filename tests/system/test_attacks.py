@@ -198,6 +198,38 @@ def test_many_replays_are_answered_sparingly(pair):
     pair.unharmed()
 
 
+EVICTED = ("the third copy of an MSYN takes the owner's slot: of slots with equal ReqNo the first goes. "
+           "The owner's CONFIRM finds none, and only a new attempt, eight seconds later, succeeds")
+UNLIMITED = "the first answer to each tuple is not limited: a copy from every port gets one"
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason=EVICTED)
+def test_replays_from_many_places_do_not_hinder_the_owner(pair):
+    """S sees A's MSYN on its way and repeats it at once from other ports: A moves as if nobody had."""
+    lab = pair.lab
+    count = len(pair.seen(lab.a))
+    began = time.monotonic()
+    lab.a.move("g1")
+    msyn = wait_for("an MSYN", lambda: next((s for s in list(capture.read(lab.captures["a"].path))[count:]
+                                             if s.out and s.migrate == ["MREQ"]), None), 1, 0.001)
+    raw = Raw(lab.s)
+    raw.send([again(msyn, src=lab.s.v4, sport=6000 + i) for i in range(4)])
+    raw.close()
+    settled(pair, lab.a, 1)
+    took = time.monotonic() - began
+    assert took < 4 * RTT, f"{took:.3f} s"
+    pair.unharmed(moves=1)
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason=UNLIMITED)
+def test_replays_from_many_places_are_answered_sparingly(pair):
+    """One good request from a hundred ports: the limit is one of the connection, not of a tuple."""
+    before = pair.lab.b.counters()
+    send(pair, *[pair.msyn(pair.lab.s.v4, 6000 + i) for i in range(100)])
+    assert changed(pair.lab.b, before)["AnswerSent"] <= 2 + 2 * 20
+    pair.unharmed()
+
+
 # ---- Floods ----
 
 def test_flood_does_not_hinder_the_owner(pair):
