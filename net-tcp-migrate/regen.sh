@@ -1,4 +1,6 @@
 #!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
 # Generates the netlink policy and the uapi header from the YAML specification
 # with the kernel's own tool. Usage: regen.sh LINUX_TREE; "regen.sh -c
 # LINUX_TREE" only checks that the files in git are up to date.

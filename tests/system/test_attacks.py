@@ -8,7 +8,6 @@ test says which counter moves, and that S gets no more than it has sent.
 import errno
 import os
 import socket
-import subprocess
 import threading
 import time
 
@@ -16,7 +15,7 @@ import pytest
 
 from tcplab import capture, genl
 from tcplab.topology import wait_for
-from wire import (ACK, CONFIRM, FIN, LENGTHS, MANS, PORT, RST, SETTLE, SYN, SYN_OPTIONS, Pair, Raw, again, changed,
+from wire import (ACK, CONFIRM, FIN, LENGTHS, MANS, PORT, RST, SETTLE, SYN, Pair, Raw, again, changed,
                   dropping, option, settled, size)
 
 RTT = 0.05

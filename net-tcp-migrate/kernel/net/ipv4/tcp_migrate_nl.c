@@ -275,7 +275,7 @@ static struct sock *tcp_mig_find(struct genl_info *info)
 	if (err)
 		return ERR_PTR(err);
 	if (!tcp_mig_names_one(&f)) {
-		GENL_SET_ERR_MSG(info, "name the connection: cookie, token, or both addresses and ports");
+		GENL_SET_ERR_MSG(info, "name a cookie, a token, or both addresses and ports");
 		return ERR_PTR(-EINVAL);
 	}
 	if (f.by_token) {
