@@ -202,6 +202,10 @@ class Segment:
         self.mac = _mac(self.gw4)
         self._next = 10
 
+    def reserve(self) -> None:
+        """Keeps one more address from the start for a NAPT."""
+        self._next += 1
+
     def fresh(self) -> tuple[str, str]:
         """Addresses nobody has had before."""
         self._next += 1
@@ -440,6 +444,8 @@ class Lab:
     def _build(self) -> None:
         for name, seg in self.data["segment"].items():
             self._segments[name] = Segment(self.net, name, seg["v4"], seg["v6"])
+        for napt in self.data.get("napt", {}).values():
+            self._segments[napt["outer"]].reserve()
         self._namespace("net", _SYSCTLS | _ROUTER)
         sh("".join(s.build() for s in self._segments.values()))
         self.net.behave()

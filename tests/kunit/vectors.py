@@ -43,7 +43,7 @@ def vectors():
     return {
         "KEY0": c_bytes(mac(PAIR + bytes(16), b"TCPM v0")),
         "STRONG": c_bytes(mac(KEY, b"TCPM v1" + PAIR)),
-        "CONFIRM": c_bytes(confirm[:16]),
+        "CONFIRM": c_bytes(confirm[:12]),
         "MREQ": f"0x{mreq(SUB_MREQ, 0).hex()}ULL",
         "MANS": f"0x{mreq(SUB_MANS, 0xc1c2c3c4).hex()}ULL",
         "RST": f"0x{rst[:8].hex()}ULL",

@@ -15,7 +15,7 @@ import pytest
 
 from conftest import VIRTUAL
 from tcplab.topology import wait_for
-from wire import RST, RSTAUTH, SETTLE, Pair, Raw, changed, dropping, option
+from wire import RST, RSTAUTH, SETTLE, Pair, Raw, changed, dropping, option, settled
 
 RTT = 0.05
 SMALL = 0.006           # queues, and the rate of the links
@@ -205,3 +205,42 @@ def test_signed_reset_is_lost(pair, how):
     delta = changed(lab.a, before)
     assert delta.get("RstAuth") == 1 and "Wait" not in delta, delta
     assert changed(lab.b, peer)["RstSigned"] == 2
+
+
+@pytest.mark.parametrize("how", ["linger", "ss"])
+def test_peer_died_while_the_host_was_away(pair, how):
+    """Nobody was there to hear the RST; the tombstone knows A's request by its token, from any address."""
+    lab = pair.lab
+    before, peer = lab.a.counters(), lab.b.counters()
+    with dropping(lab.net, "tcp flags & rst == rst"):
+        end_now(pair, how)
+        time.sleep(SETTLE)
+    assert changed(lab.b, peer)["Tombstones"] == 1
+    lab.a.move("n1")
+    began = time.monotonic()
+    with pytest.raises(ConnectionResetError):
+        pair.a.recv(1)
+    assert not VIRTUAL or time.monotonic() - began < RTT + SMALL
+    delta = changed(lab.a, before)
+    assert delta.get("RstAuth") == 1 and "Wait" not in delta, delta
+
+
+@pytest.mark.virtual
+@pytest.mark.parametrize("owes", [True, False], ids=["data unacknowledged", "nothing unacknowledged"])
+def test_user_timeout_while_nobody_answers(pair, owes):
+    """TCP_USER_TIMEOUT (RFC 5482) is kept while only requests are sent; it is about data."""
+    lab = pair.lab
+    pair.a.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 5000)
+    with dropping(lab.net, f"ip daddr {lab.b.v4}"):
+        lab.a.move("core")
+        began = time.monotonic()
+        if owes:
+            pair.a.sendall(b"anybody there?")
+            with pytest.raises(TimeoutError):
+                pair.a.recv(1)
+            assert abs(time.monotonic() - began - 5) < 1.01
+        else:
+            time.sleep(20)
+    if not owes:
+        settled(pair, lab.b, 1)
+        pair.unharmed(moves=1)

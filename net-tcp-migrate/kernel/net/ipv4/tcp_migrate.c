@@ -108,6 +108,7 @@ void tcp_mig_set_state(struct sock *sk, struct tcp_migrate *mig, u8 state,
 		       u8 reason)
 {
 	u8 old = mig->state;
+	bool was_gated = mig->gate;
 
 	mig->state = state;
 	mig->reason = reason;
@@ -117,14 +118,36 @@ void tcp_mig_set_state(struct sock *sk, struct tcp_migrate *mig, u8 state,
 		     !mig->soft) ||
 		    (state == TCP_MIGRATE_STATE_MIG_CONFIRM &&
 		     mig->own.unbound && !mig->own.trial);
+	if (!was_gated)
+		mig->gated = mig->since;
 	tcp_mig_set_waiting(sk, mig, state == TCP_MIGRATE_STATE_MIG_WAIT);
 	tcp_mig_update_busy(sk, mig);
 	trace_tcp_migrate_state(sk, old, state, reason, mig->seen);
 	tcp_mig_event(sk, mig, 0);
 }
 
+/* Jiffies until TCP_USER_TIMEOUT (RFC 5482) ends the connection, whose own
+ * timers stand still while the gate is closed.
+ */
+static long tcp_mig_user_left(const struct sock *sk,
+			      const struct tcp_migrate *mig)
+{
+	u32 limit = READ_ONCE(inet_csk(sk)->icsk_user_timeout);
+
+	if (!limit || !mig->gate || tcp_sk(sk)->snd_una == tcp_sk(sk)->write_seq)
+		return MAX_JIFFY_OFFSET;
+	return (s32)(mig->gated + msecs_to_jiffies(limit) - tcp_jiffies32);
+}
+
+bool tcp_mig_user_timed_out(const struct sock *sk,
+			    const struct tcp_migrate *mig)
+{
+	return tcp_mig_user_left(sk, mig) <= 0;
+}
+
 void tcp_mig_arm(struct sock *sk, struct tcp_migrate *mig, unsigned long delay)
 {
+	delay = clamp_t(long, tcp_mig_user_left(sk, mig), 1, delay);
 	sk_reset_timer(sk, &mig->timer, jiffies + delay);
 }
 
@@ -282,9 +305,14 @@ static bool tcp_mig_is_loopback(const struct in6_addr *a)
 		ipv4_is_loopback(a->s6_addr32[3]));
 }
 
-static u64 tcp_mig_new_key(void)
+/* Does an end see itself elsewhere than we see it? @key: the one it made. */
+bool tcp_mig_is_nat(u64 key, __be32 addr, __be16 port,
+		    const struct in6_addr *seen, __be16 seen_port)
 {
-	return get_random_u64();
+	__be32 expect = ipv6_addr_v4mapped(seen) ? seen->s6_addr32[3] :
+			tcp_mig_addr_hash(key, seen);
+
+	return addr != expect || port != seen_port;
 }
 
 /* Take the peer's key and the address it sees itself at. */
@@ -292,13 +320,10 @@ static void tcp_mig_learn_peer(struct tcp_migrate *mig, u64 key, __be32 addr,
 			       __be16 port, const struct in6_addr *seen,
 			       __be16 seen_port)
 {
-	__be32 expect = ipv6_addr_v4mapped(seen) ? seen->s6_addr32[3] :
-			tcp_mig_addr_hash(key, seen);
-
 	mig->key_peer = key;
 	mig->peer_addr = addr;
 	mig->peer_port = port;
-	mig->peer_nat = addr != expect || port != seen_port;
+	mig->peer_nat = tcp_mig_is_nat(key, addr, port, seen, seen_port);
 }
 
 /* The state machine may now be used. Return: false if the token is taken. */
@@ -334,7 +359,8 @@ unsigned int __tcp_migrate_syn_options(struct sock *sk, unsigned int remaining,
 		mig = tcp_mig_alloc(sk, true, sk_gfp_mask(sk, GFP_ATOMIC));
 		if (!mig)
 			return 0;
-		mig->key_local = tcp_mig_new_key();
+		mig->key_local = get_random_u64();
+		mig->isn_active = tcp_sk(sk)->snd_una;
 		rcu_assign_pointer(tcp_sk(sk)->mig, mig);
 	}
 	if (inet_csk(sk)->icsk_retransmits >= 2) {
@@ -361,7 +387,7 @@ void __tcp_migrate_openreq_init(const struct sock *sk, struct request_sock *req,
 		return;
 	MIG_INC(sock_net(sk), PERMITRCVD);
 	treq->mig_ok = 1;
-	treq->mig_key_local = tcp_mig_new_key();
+	treq->mig_key_local = get_random_u64();
 	treq->mig_key_peer = opt.key;
 	treq->mig_peer_addr = opt.addr;
 	treq->mig_peer_port = opt.port;
@@ -397,6 +423,8 @@ void __tcp_migrate_openreq_child(struct sock *newsk,
 	if (ireq->ireq_family == AF_INET)
 		ipv6_addr_set_v4mapped(ireq->ir_rmt_addr, &seen);
 	mig->key_local = treq->mig_key_local;
+	mig->isn_active = treq->rcv_isn;
+	mig->isn_passive = treq->snt_isn;
 	tcp_mig_learn_peer(mig, treq->mig_key_peer, treq->mig_peer_addr,
 			   treq->mig_peer_port, &seen, ireq->ir_rmt_port);
 	rcu_assign_pointer(tcp_sk(newsk)->mig, mig);
@@ -418,16 +446,23 @@ void __tcp_migrate_rcv_synack(struct sock *sk, const struct sk_buff *skb)
 	MIG_INC(sock_net(sk), PERMITRCVD);
 	tcp_mig_learn_peer(mig, opt.key, opt.addr, opt.port, &sk->sk_v6_daddr,
 			   inet_sk(sk)->inet_dport);
+	mig->isn_passive = TCP_SKB_CB(skb)->seq;
 	mig->echo = 1;
 	tcp_mig_update_busy(sk, mig);
+}
+
+static u32 tcp_mig_echo_of(const struct tcp_migrate *mig, bool role)
+{
+	return tcp_mig_echo_mac(tcp_mig_key_active(mig),
+				tcp_mig_key_passive(mig), role,
+				mig->isn_active, mig->isn_passive);
 }
 
 /* ECHO of the peer; the server answers it until it stops coming. */
 void tcp_mig_rcv_echo(struct sock *sk, struct tcp_migrate *mig,
 		      const struct tcp_mig_opt *opt)
 {
-	u32 mac = tcp_mig_echo_mac(tcp_mig_key_active(mig),
-				   tcp_mig_key_passive(mig), !mig->role);
+	u32 mac = tcp_mig_echo_of(mig, !mig->role);
 
 	if (get_unaligned_be24(opt->raw + 5) != mac ||
 	    !!(opt->flags & TCPMIG_F_ROLE) == mig->role) {
@@ -549,20 +584,21 @@ __be32 *__tcp_migrate_options_write(__be32 *ptr, const struct tcphdr *th,
 		return ptr + TCPMIG_LEN_PERMIT / 4;
 	case TCPMIG_SUB_CONFIRM:
 		tcp_mig_put_confirm(p, mig->own.key_id | tcp_mig_role_flag(mig),
-				    mig->own.reqno, mig->confirm);
+				    mig->own.reqno,
+				    tcp_mig_token(mig->key_peer), mig->confirm);
 		return ptr + TCPMIG_LEN_CONFIRM / 4;
 	case MIG_KIND_ACK - 1:
 		tcp_mig_put_confirm(p, mig->ack_key | tcp_mig_role_flag(mig),
-				    mig->ack_reqno, mig->confirm_ack);
+				    mig->ack_reqno,
+				    tcp_mig_token(mig->key_peer),
+				    mig->confirm_ack);
 		return ptr + TCPMIG_LEN_CONFIRM / 4;
 	case TCPMIG_SUB_RST:
 		tcp_mig_write_rst(p, mig, ntohl(th->seq));
 		return ptr + TCPMIG_LEN_RST / 4;
 	case TCPMIG_SUB_ECHO:
 		tcp_mig_put_echo(p, mig->role,
-				 tcp_mig_echo_mac(tcp_mig_key_active(mig),
-						  tcp_mig_key_passive(mig),
-						  mig->role));
+				 tcp_mig_echo_of(mig, mig->role));
 		return ptr + TCPMIG_LEN_ECHO / 4;
 	}
 	return ptr;
@@ -610,7 +646,6 @@ unsigned int __tcp_migrate_reset_option(const struct sock *sk,
 					__be32 *opt)
 {
 	struct net *net = sk ? sock_net(sk) : dev_net_rcu(skb_dst(skb)->dev);
-	struct tcp_mig_tuple t;
 
 	if (sk && sk_fullsock(sk) &&
 	    !((1 << sk->sk_state) & (TCPF_CLOSE | TCPF_LISTEN)))
@@ -623,8 +658,7 @@ unsigned int __tcp_migrate_reset_option(const struct sock *sk,
 		tcp_mig_write_rst((u8 *)opt, mig, seq);
 		mig->rst_sent = 1;
 	} else {
-		tcp_mig_skb_tuple(skb, &t);
-		if (!tcp_mig_tomb_sign(net, &t, seq, (u8 *)opt))
+		if (!tcp_mig_tomb_sign(net, skb, seq, (u8 *)opt))
 			return 0;
 	}
 	MIG_INC(net, RSTSIGNED);

@@ -38,6 +38,7 @@ enum tcp_mig_sub {
 #define TCPMIG_LEN_PERMIT	20
 #define TCPMIG_LEN_MREQ		28
 #define TCPMIG_LEN_CONFIRM	24
+#define TCPMIG_LEN_CONFIRM_MAC	12
 #define TCPMIG_LEN_RST		16
 #define TCPMIG_LEN_ECHO		8
 
@@ -92,7 +93,8 @@ struct tcp_mig_try {
 		answered:1,	/* the peer's answer passed */
 		unbound:1,	/* ... but was made without our nonce (spliced) */
 		spliced:1,	/* committed on such an answer and the peer's CONFIRM */
-		rexmit:1;	/* sent more than once: no RTT sample */
+		rexmit:1,	/* sent more than once: no RTT sample */
+		peer_nat:1;	/* as in struct tcp_migrate, once committed */
 };
 
 /* A Migrate-Request of the peer that was answered: the thesis' SYN_RECV */
@@ -106,7 +108,9 @@ struct tcp_mig_pend {
 	u16	peer_mss;
 	u8	key_id;
 	u8	valid:1,
-		nosyn:1;
+		nosyn:1,
+		bare:1,		/* came without other options: so does the answer */
+		nat:1;		/* the asker's own address is another */
 };
 
 #define TCPMIG_PENDS	2
@@ -122,7 +126,6 @@ struct tcp_mig_id {
 	struct rhash_head	node;
 	struct net		*net;
 	u32			token;	/* ours: the peer sends it */
-	bool			tomb;
 };
 
 struct tcp_migrate {
@@ -131,6 +134,8 @@ struct tcp_migrate {
 	struct rcu_head		rcu;
 	u64			key_local;	/* in-band keys, PERMIT */
 	u64			key_peer;
+	u32			isn_active;	/* as we see them; for ECHO */
+	u32			isn_passive;
 	u8			(*keys)[TCPMIG_KEY_LEN];	/* [1..3] installed */
 	u32			committed;	/* ReqNo of the last migration */
 	u32			seen;		/* highest valid or own ReqNo */
@@ -138,6 +143,7 @@ struct tcp_migrate {
 	u32			path_rcv;	/* end of what came on this path */
 	u32			path_ts;	/* own timestamp clock when it began */
 	u32			since;		/* jiffies: state was entered */
+	u32			gated;		/* jiffies: gate was closed */
 	u32			wait_end;	/* jiffies: MIG_WAIT ends */
 	u32			reply_stamp;	/* second of reply_count */
 	__be32			peer_addr;	/* PERMIT: as the peer sees itself */
@@ -167,9 +173,12 @@ struct tcp_migrate {
 				soft:1,		/* not gated: the path may live */
 				ack_valid:1,	/* confirm_ack and so on are set */
 				waiting:1;	/* counted in tcp_mig_net.waiting */
-	u8			confirm[16];	/* MAC of our CONFIRM */
-	u8			confirm_ack[16]; /* ... as answer to the peer's */
-	u8			confirmed_by[16]; /* the peer's, last committed */
+	/* MACs of our CONFIRM, of ours as answer to the peer's, and of the
+	 * peer's that was committed last
+	 */
+	u8			confirm[TCPMIG_LEN_CONFIRM_MAC];
+	u8			confirm_ack[TCPMIG_LEN_CONFIRM_MAC];
+	u8			confirmed_by[TCPMIG_LEN_CONFIRM_MAC];
 	u32			ack_reqno;
 	u32			ack_stamp;	/* jiffies: last signed ACK */
 	u8			ack_key;
@@ -215,6 +224,7 @@ enum tcp_mig_mib {
 	MIG_MIB_BADSTATE,		/* refused: connection is not in a state to migrate */
 	MIG_MIB_BADCONFIRM,		/* refused: CONFIRM of no answered request */
 	MIG_MIB_BADANSWER,		/* refused: answer to nothing we asked */
+	MIG_MIB_BADTUPLE,		/* refused: request over a tuple that cannot be used */
 	MIG_MIB_NOTMIGRATE,		/* plain SYN,ACK answered our MSYN */
 	MIG_MIB_FOREIGN,		/* segment without proof on a pending tuple dropped */
 	MIG_MIB_REPLYLIMIT,		/* reply not sent: rate limit */
@@ -304,19 +314,22 @@ struct tcp_mig_mreq {	/* what MREQ and MANS say */
 
 bool tcp_mig_parse(const struct tcphdr *th, struct tcp_mig_opt *opt);
 u32 tcp_mig_token(u64 key);
-u32 tcp_mig_echo_mac(u64 key_active, u64 key_passive, bool role);
+u32 tcp_mig_echo_mac(u64 key_active, u64 key_passive, bool role,
+		     u32 isn_active, u32 isn_passive);
 __be32 tcp_mig_addr_hash(u64 key, const struct in6_addr *addr);
 void tcp_mig_key0(u8 out[TCPMIG_KEY_LEN], u64 key_active, u64 key_passive);
 void tcp_mig_key_strong(u8 out[TCPMIG_KEY_LEN], const u8 secret[TCPMIG_KEY_LEN],
 			u64 key_active, u64 key_passive);
 void tcp_mig_exporter(u8 out[TCPMIG_KEY_LEN], const u8 key0[TCPMIG_KEY_LEN]);
 u64 tcp_mig_mac_mreq(const u8 key[TCPMIG_KEY_LEN], const struct tcp_mig_mreq *m);
-void tcp_mig_mac_confirm(u8 out[16], const u8 key[TCPMIG_KEY_LEN], bool role,
-			 u32 reqno, u32 nonce_own, u32 nonce_peer);
+void tcp_mig_mac_confirm(u8 out[TCPMIG_LEN_CONFIRM_MAC],
+			 const u8 key[TCPMIG_KEY_LEN], bool role, u32 reqno,
+			 u32 nonce_own, u32 nonce_peer);
 u64 tcp_mig_mac_rst(const u8 key[TCPMIG_KEY_LEN], bool role, u32 seq);
 void tcp_mig_put_permit(u8 *p, u64 key, bool v6, __be32 addr, __be16 port);
 void tcp_mig_put_mreq(u8 *p, const struct tcp_mig_mreq *m, u64 mac);
-void tcp_mig_put_confirm(u8 *p, u8 flags, u32 reqno, const u8 mac[16]);
+void tcp_mig_put_confirm(u8 *p, u8 flags, u32 reqno, u32 token,
+			 const u8 mac[TCPMIG_LEN_CONFIRM_MAC]);
 void tcp_mig_put_rst(u8 *p, u8 flags, u64 mac);
 void tcp_mig_put_echo(u8 *p, bool role, u32 mac24);
 
@@ -341,13 +354,15 @@ void tcp_mig_walk_enter(struct rhashtable_iter *iter);
 struct sock *tcp_mig_walk_next(struct rhashtable_iter *iter, struct net *net);
 int tcp_mig_alias_add(struct tcp_migrate *mig, const struct tcp_mig_tuple *t,
 		      enum tcp_mig_alias_kind kind);
+void tcp_mig_alias_retire(struct tcp_migrate *mig,
+			  const struct tcp_mig_tuple *t);
 void tcp_mig_alias_del(struct tcp_migrate *mig, const struct tcp_mig_tuple *t);
 void tcp_mig_alias_flush(struct tcp_migrate *mig);
 struct sock *tcp_mig_alias_lookup(struct net *net,
 				  const struct tcp_mig_tuple *t, u8 *kind);
 void tcp_mig_tomb_add(struct tcp_migrate *mig, const struct tcp_mig_tuple *t);
-bool tcp_mig_tomb_sign(struct net *net, const struct tcp_mig_tuple *t,
-		       u32 seq, u8 *opt);
+bool tcp_mig_tomb_sign(struct net *net, const struct sk_buff *skb, u32 seq,
+		       u8 *opt);
 void tcp_mig_tomb_flush(struct net *net);
 
 /* tcp_migrate_addr.c */
@@ -359,7 +374,8 @@ int tcp_mig_readdress(struct sock *sk, const struct tcp_mig_tuple *t);
 void tcp_mig_reset_path(struct sock *sk, u32 rtt_us, u16 peer_mss);
 void tcp_mig_restart(struct sock *sk);
 int tcp_mig_xmit(struct sock *sk, const struct tcp_mig_tuple *t, int ifindex,
-		 u32 seq, u32 ack, u8 flags, const u8 *opt, unsigned int optlen);
+		 u32 seq, u32 ack, u8 flags, bool bare, const u8 *opt,
+		 unsigned int optlen);
 void tcp_mig_send_closed(struct sock *sk, struct sk_buff *skb);
 
 /* tcp_migrate.c */
@@ -371,6 +387,8 @@ void tcp_mig_update_busy(struct sock *sk, struct tcp_migrate *mig);
 void tcp_mig_set_state(struct sock *sk, struct tcp_migrate *mig, u8 state,
 		       u8 reason);
 void tcp_mig_arm(struct sock *sk, struct tcp_migrate *mig, unsigned long delay);
+bool tcp_mig_user_timed_out(const struct sock *sk,
+			    const struct tcp_migrate *mig);
 void tcp_mig_disarm(struct sock *sk, struct tcp_migrate *mig);
 unsigned long tcp_mig_rto(const struct sock *sk, u8 tries);
 bool tcp_mig_reply_allowed(struct sock *sk, struct tcp_migrate *mig);
@@ -379,6 +397,8 @@ void tcp_mig_rcv_echo(struct sock *sk, struct tcp_migrate *mig,
 		      const struct tcp_mig_opt *opt);
 void tcp_mig_no_echo(struct sock *sk, struct tcp_migrate *mig);
 u8 tcp_mig_role_flag(const struct tcp_migrate *mig);
+bool tcp_mig_is_nat(u64 key, __be32 addr, __be16 port,
+		    const struct in6_addr *seen, __be16 seen_port);
 
 /* tcp_migrate_handshake.c */
 int tcp_mig_start(struct sock *sk, const struct tcp_mig_tuple *t, int ifindex,
@@ -398,8 +418,8 @@ bool tcp_mig_verify(struct sock *sk, struct tcp_migrate *mig,
 struct tcp_mig_pend *tcp_mig_find_pend(struct tcp_migrate *mig,
 				       const struct tcp_mig_tuple *t);
 void tcp_mig_rcv_request(struct sock *sk, struct tcp_migrate *mig,
-			 struct sk_buff *skb, const struct tcp_mig_mreq *m,
-			 u8 key_id);
+			 struct sk_buff *skb, const struct tcp_mig_tuple *t,
+			 bool on_path, const struct tcp_mig_mreq *m, u8 key_id);
 bool tcp_mig_rcv_confirm(struct sock *sk, struct tcp_migrate *mig,
 			 const struct sk_buff *skb,
 			 const struct tcp_mig_tuple *t,

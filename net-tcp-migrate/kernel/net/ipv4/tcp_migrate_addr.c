@@ -512,6 +512,7 @@ static unsigned int tcp_mig_base_options(struct sock *sk, u8 flags, __be32 *opt)
  * @seq: sequence number, host order
  * @ack: acknowledgment number, host order
  * @flags: TCPHDR_*
+ * @bare: no other options beside ours
  * @opt: our option
  * @optlen: its length, a multiple of 4
  *
@@ -520,17 +521,19 @@ static unsigned int tcp_mig_base_options(struct sock *sk, u8 flags, __be32 *opt)
  * Return: 0 or a negative errno of the route or the device.
  */
 int tcp_mig_xmit(struct sock *sk, const struct tcp_mig_tuple *t, int ifindex,
-		 u32 seq, u32 ack, u8 flags, const u8 *opt, unsigned int optlen)
+		 u32 seq, u32 ack, u8 flags, bool bare, const u8 *opt,
+		 unsigned int optlen)
 {
 	struct tcp_sock *tp = tcp_sk(sk);
 	__be32 base[MAX_TCP_OPTION_SPACE / 4];
-	unsigned int blen, len;
+	unsigned int blen = 0, len;
 	struct sk_buff *skb;
 	struct tcphdr *th;
 	u32 wnd;
 
 	tcp_mstamp_refresh(tp);
-	blen = tcp_mig_base_options(sk, flags, base);
+	if (!bare)
+		blen = tcp_mig_base_options(sk, flags, base);
 	if (WARN_ON_ONCE(blen + optlen > MAX_TCP_OPTION_SPACE))
 		return -EMSGSIZE;
 	len = sizeof(*th) + blen + optlen;

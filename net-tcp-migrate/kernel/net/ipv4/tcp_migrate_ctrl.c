@@ -2,9 +2,11 @@
 /* TCP migration: per-namespace settings and counters, destinations whose path
  * drops our SYNs, socket options, inet_diag.
  */
+#include <linux/bpf-cgroup.h>
 #include <linux/inet_diag.h>
 #include <linux/percpu.h>
 #include <linux/proc_fs.h>
+#include <linux/security.h>
 #include <linux/seq_file.h>
 #include <linux/sysctl.h>
 #include <net/ip.h>
@@ -46,6 +48,7 @@ static const struct snmp_mib tcp_mig_mib_list[] = {
 	SNMP_MIB_ITEM("BadState", MIG_MIB_BADSTATE),
 	SNMP_MIB_ITEM("BadConfirm", MIG_MIB_BADCONFIRM),
 	SNMP_MIB_ITEM("BadAnswer", MIG_MIB_BADANSWER),
+	SNMP_MIB_ITEM("BadTuple", MIG_MIB_BADTUPLE),
 	SNMP_MIB_ITEM("NotMigrate", MIG_MIB_NOTMIGRATE),
 	SNMP_MIB_ITEM("Foreign", MIG_MIB_FOREIGN),
 	SNMP_MIB_ITEM("ReplyLimit", MIG_MIB_REPLYLIMIT),
@@ -308,6 +311,26 @@ static int tcp_mig_addr_from_user(const struct sockaddr_storage *ss,
 	return -EAFNOSUPPORT;
 }
 
+/* A program that may not connect to an address may not move there either. Only
+ * looked at: a BPF program that rewrites the address does not change ours.
+ */
+static int tcp_mig_may_connect(struct sock *sk, struct sockaddr_storage *to)
+{
+	struct sockaddr *addr = (struct sockaddr *)to;
+	int len = to->ss_family == AF_INET ? sizeof(struct sockaddr_in) :
+					     sizeof(struct sockaddr_in6);
+	int err;
+
+	if (to->ss_family == AF_UNSPEC || !sk->sk_socket)
+		return 0;
+	err = security_socket_connect(sk->sk_socket, addr, len);
+	if (err)
+		return err;
+	if (to->ss_family == AF_INET)
+		return BPF_CGROUP_RUN_PROG_INET4_CONNECT(sk, addr, &len);
+	return BPF_CGROUP_RUN_PROG_INET6_CONNECT(sk, addr, &len);
+}
+
 /* TCP_MIGRATE_TO: a program moves its own connection; no privilege needed. */
 static int tcp_mig_set_to(struct sock *sk, sockptr_t optval,
 			  unsigned int optlen)
@@ -327,6 +350,8 @@ static int tcp_mig_set_to(struct sock *sk, sockptr_t optval,
 	err = tcp_mig_addr_from_user(&to.local, &t.laddr, &t.lport);
 	if (!err)
 		err = tcp_mig_addr_from_user(&to.remote, &t.raddr, &t.rport);
+	if (!err)
+		err = tcp_mig_may_connect(sk, &to.remote);
 	if (err)
 		return err;
 	local_bh_disable();

@@ -97,7 +97,7 @@ int tcp_mig_send_request(struct sock *sk, struct tcp_migrate *mig)
 	tcp_mig_put_signed_mreq(mig, own->key_id, &m, opt);
 	err = tcp_mig_xmit(sk, &own->t, own->ifindex, own->isn,
 			   __tcp_migrate_ack(sk, tcp_sk(sk)->rcv_nxt),
-			   own->nosyn ? TCPHDR_ACK : TCPHDR_SYN,
+			   own->nosyn ? TCPHDR_ACK : TCPHDR_SYN, false,
 			   opt, sizeof(opt));
 	if (own->tries++) {
 		own->rexmit = 1;
@@ -137,7 +137,7 @@ void tcp_mig_cancel_try(struct sock *sk, struct tcp_migrate *mig)
 		return;
 	tcp_mig_sk_tuple(sk, &cur);
 	if (!tcp_mig_tuple_eq(&cur, &mig->own.t))
-		tcp_mig_alias_del(mig, &mig->own.t);
+		tcp_mig_alias_retire(mig, &mig->own.t);
 	mig->own.valid = 0;
 	mig->own.trial = 0;
 }
@@ -292,9 +292,10 @@ void tcp_mig_send_confirm(struct sock *sk, struct tcp_migrate *mig)
 		seq = after(nxt, seq + 65535) ? seq + 65535 : nxt;
 
 	tcp_mig_put_confirm(opt, own->key_id | tcp_mig_role_flag(mig),
-			    own->reqno, mig->confirm);
+			    own->reqno, tcp_mig_token(mig->key_peer),
+			    mig->confirm);
 	tcp_mig_xmit(sk, &own->t, own->ifindex, seq, own->peer_isn + 1,
-		     TCPHDR_ACK, opt, sizeof(opt));
+		     TCPHDR_ACK, false, opt, sizeof(opt));
 }
 
 /* The new path is ours. Return: 0 or why not. */
@@ -324,6 +325,7 @@ static int tcp_mig_commit_own(struct sock *sk, struct tcp_migrate *mig)
 		tcp_mig_set_committed(mig, own->peer_reqno, false);
 	else
 		tcp_mig_set_committed(mig, own->reqno, true);
+	mig->peer_nat = own->peer_nat;
 	MIG_INC(sock_net(sk), COMMIT);
 	return 0;
 }
@@ -509,7 +511,10 @@ struct tcp_mig_pend *tcp_mig_find_pend(struct tcp_migrate *mig,
 	return NULL;
 }
 
-/* A slot for @t: its own, a free one, or that of the lowest ReqNo. */
+/* A slot for @t: its own, a free one, or that of the lowest ReqNo. Copies of
+ * one request take the last slot from each other; whoever loses it proves
+ * itself as well, see tcp_mig_recall_pend().
+ */
 static struct tcp_mig_pend *tcp_mig_get_pend(struct tcp_migrate *mig,
 					     const struct tcp_mig_tuple *t)
 {
@@ -518,7 +523,7 @@ static struct tcp_mig_pend *tcp_mig_get_pend(struct tcp_migrate *mig,
 
 	if (p)
 		return p;
-	p = &mig->pend[0];
+	p = &mig->pend[TCPMIG_PENDS - 1];
 	for (i = 0; i < TCPMIG_PENDS; i++) {
 		if (!mig->pend[i].valid)
 			return &mig->pend[i];
@@ -547,6 +552,28 @@ static void tcp_mig_clear_pends(struct sock *sk, struct tcp_migrate *mig)
 	}
 }
 
+/* The answer to a request from @t whose slot another copy has got: all of it
+ * but our nonce is in that copy's, and the nonce is made anew. The MSS option
+ * is not; a copy's may be forged.
+ */
+static bool tcp_mig_recall_pend(const struct tcp_migrate *mig, u8 reqno,
+				const struct tcp_mig_tuple *t,
+				struct tcp_mig_pend *p)
+{
+	int i;
+
+	for (i = 0; i < TCPMIG_PENDS; i++) {
+		if (!mig->pend[i].valid || (u8)mig->pend[i].reqno != reqno)
+			continue;
+		*p = mig->pend[i];
+		p->t = *t;
+		p->nonce = tcp_mig_pend_nonce(mig, p->reqno, p->peer_nonce, t);
+		p->peer_mss = 0;
+		return true;
+	}
+	return false;
+}
+
 static void tcp_mig_send_answer(struct sock *sk, struct tcp_migrate *mig,
 				const struct tcp_mig_pend *p, bool repeated)
 {
@@ -567,7 +594,7 @@ static void tcp_mig_send_answer(struct sock *sk, struct tcp_migrate *mig,
 	tcp_mig_put_signed_mreq(mig, p->key_id, &m, opt);
 	MIG_INC(sock_net(sk), MANSSENT);
 	tcp_mig_xmit(sk, &p->t, 0, p->isn, p->peer_isn + 1,
-		     p->nosyn ? TCPHDR_ACK : TCPHDR_SYN | TCPHDR_ACK,
+		     p->nosyn ? TCPHDR_ACK : TCPHDR_SYN | TCPHDR_ACK, p->bare,
 		     opt, sizeof(opt));
 }
 
@@ -587,55 +614,68 @@ static void tcp_mig_crossing(const struct tcp_migrate *mig,
 	}
 }
 
-/* The outcome of a request whose MAC was good. */
-void tcp_mig_rcv_request(struct sock *sk, struct tcp_migrate *mig,
-			 struct sk_buff *skb, const struct tcp_mig_mreq *m,
-			 u8 key_id)
+static void tcp_mig_fill_pend(const struct sock *sk,
+			      const struct tcp_migrate *mig,
+			      struct tcp_mig_pend *p, const struct sk_buff *skb,
+			      const struct tcp_mig_tuple *t,
+			      const struct tcp_mig_mreq *m, u8 key_id)
 {
 	const struct tcphdr *th = tcp_hdr(skb);
-	struct tcp_mig_tuple t, cur;
+
+	p->t = *t;
+	p->reqno = m->reqno;
+	p->isn = tcp_sk(sk)->snd_una - 1;
+	p->nonce = tcp_mig_pend_nonce(mig, m->reqno, m->nonce, t);
+	p->peer_nonce = m->nonce;
+	p->peer_isn = m->seq;
+	p->peer_mss = tcp_mig_mss_option(th);
+	p->key_id = key_id;
+	p->nosyn = !th->syn;
+	p->bare = th->doff * 4 == sizeof(*th) + TCPMIG_LEN_MREQ;
+	p->nat = tcp_mig_is_nat(mig->key_peer, m->addr, m->port, &t->raddr,
+				t->rport);
+	p->valid = 1;
+	tcp_mig_crossing(mig, p);
+}
+
+/* The outcome of a request whose MAC was good. */
+void tcp_mig_rcv_request(struct sock *sk, struct tcp_migrate *mig,
+			 struct sk_buff *skb, const struct tcp_mig_tuple *t,
+			 bool on_path, const struct tcp_mig_mreq *m, u8 key_id)
+{
 	struct tcp_mig_pend *p;
 	bool repeated;
 
-	tcp_mig_skb_tuple(skb, &t);
-	tcp_mig_sk_tuple(sk, &cur);
 	if (!tcp_mig_newer(mig, m->reqno)) {
 		/* A duplicate in the network, or a replay. Silence where an
 		 * RST could harm the path in use.
 		 */
 		MIG_INC(sock_net(sk), BADREQNO);
-		if (!tcp_mig_tuple_eq(&t, &cur) &&
-		    tcp_mig_refuse_allowed(sk, mig))
+		if (!on_path && tcp_mig_refuse_allowed(sk, mig))
 			tcp_mig_send_closed(sk, skb);
 		return;
 	}
-	if (tcp_mig_check_tuple(sk, &t))
+	if (tcp_mig_check_tuple(sk, t)) {
+		MIG_INC(sock_net(sk), BADTUPLE);
 		return;
+	}
 	MIG_INC(sock_net(sk), MSYNRCVD);
 	if (after(m->reqno, mig->seen))
 		mig->seen = m->reqno;
 
-	p = tcp_mig_get_pend(mig, &t);
-	if (p->valid && before(m->reqno, p->reqno))
-		return;
+	p = tcp_mig_get_pend(mig, t);
 	repeated = p->valid && p->reqno == m->reqno;
-	if (repeated && p->peer_nonce != m->nonce)
+	if ((p->valid && before(m->reqno, p->reqno)) ||
+	    (repeated && p->peer_nonce != m->nonce)) {
+		MIG_INC(sock_net(sk), BADREQNO);
 		return;
+	}
 	if (!repeated) {
-		if (!tcp_mig_tuple_eq(&t, &cur) &&
-		    tcp_mig_alias_add(mig, &t, MIG_ALIAS_PEND))
+		if (!on_path && tcp_mig_alias_add(mig, t, MIG_ALIAS_PEND)) {
+			MIG_INC(sock_net(sk), TUPLEINUSE);
 			return;
-		p->t = t;
-		p->reqno = m->reqno;
-		p->isn = tcp_sk(sk)->snd_una - 1;
-		p->nonce = tcp_mig_pend_nonce(mig, m->reqno, m->nonce, &t);
-		p->peer_nonce = m->nonce;
-		p->peer_isn = m->seq;
-		p->peer_mss = tcp_mig_mss_option(th);
-		p->key_id = key_id;
-		p->nosyn = !th->syn;
-		p->valid = 1;
-		tcp_mig_crossing(mig, p);
+		}
+		tcp_mig_fill_pend(sk, mig, p, skb, t, m, key_id);
 	}
 	tcp_mig_update_busy(sk, mig);
 	tcp_mig_send_answer(sk, mig, p, repeated);
@@ -706,6 +746,7 @@ static void tcp_mig_commit_pend(struct sock *sk, struct tcp_migrate *mig,
 	mig->ack_valid = 1;
 	mig->ack_reqno = p.reqno;
 	mig->ack_key = p.key_id;
+	mig->peer_nat = p.nat;
 	tcp_mig_make_ack(mig, &p);
 	if (moved || !p.nosyn) {
 		tcp_mig_begin_path(sk, mig, p.peer_isn);
@@ -726,12 +767,12 @@ static bool tcp_mig_confirm_ok(const struct tcp_migrate *mig, u8 key_id,
 			       u32 reqno, u32 nonce_peer, u32 nonce_own,
 			       const u8 *raw)
 {
-	u8 key[TCPMIG_KEY_LEN], mac[16];
+	u8 key[TCPMIG_KEY_LEN], mac[TCPMIG_LEN_CONFIRM_MAC];
 
 	tcp_mig_key(mig, key_id, key);
 	tcp_mig_mac_confirm(mac, key, !mig->role, reqno, nonce_peer, nonce_own);
 	memzero_explicit(key, sizeof(key));
-	return !crypto_memneq(mac, raw + 8, sizeof(mac));
+	return !crypto_memneq(mac, raw + 12, sizeof(mac));
 }
 
 /* Repeated after the commit: our signed ACK was lost, or the mover has sent
@@ -748,7 +789,8 @@ static bool tcp_mig_rcv_old_confirm(struct sock *sk, struct tcp_migrate *mig,
 	tcp_mig_sk_tuple(sk, &cur);
 	if (!mig->ack_valid || (u8)mig->ack_reqno != opt->reqno ||
 	    !tcp_mig_tuple_eq(t, &cur) ||
-	    crypto_memneq(mig->confirmed_by, opt->raw + 8, 16))
+	    crypto_memneq(mig->confirmed_by, opt->raw + 12,
+			  sizeof(mig->confirmed_by)))
 		return false;
 	/* Not for each segment of a flight, and never in a loop. */
 	if ((cb->seq == cb->end_seq ||
@@ -766,9 +808,11 @@ bool tcp_mig_rcv_confirm(struct sock *sk, struct tcp_migrate *mig,
 			 const struct tcp_mig_tuple *t,
 			 const struct tcp_mig_opt *opt)
 {
-	struct tcp_mig_pend *p = tcp_mig_find_pend(mig, t);
+	struct tcp_mig_pend *p = tcp_mig_find_pend(mig, t), again;
 	struct tcp_mig_try *own = &mig->own;
 
+	if (!p && tcp_mig_recall_pend(mig, opt->reqno, t, &again))
+		p = &again;
 	if (own->valid && own->answered && own->unbound &&
 	    tcp_mig_tuple_eq(t, &own->t) &&
 	    (u8)own->peer_reqno == opt->reqno &&
@@ -852,6 +896,8 @@ void tcp_mig_rcv_answer(struct sock *sk, struct tcp_migrate *mig,
 	own->peer_nonce = m.nonce;
 	own->peer_isn = m.seq;
 	own->peer_mss = tcp_mig_mss_option(th);
+	own->peer_nat = tcp_mig_is_nat(mig->key_peer, m.addr, m.port, &t->raddr,
+				       t->rport);
 	tcp_mig_answered(sk, mig);
 }
 

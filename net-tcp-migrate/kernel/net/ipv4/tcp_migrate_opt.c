@@ -52,6 +52,9 @@ static void tcp_mig_decode(const u8 *p, struct tcp_mig_opt *opt)
 		memcpy(&opt->port, p + 22, 2);
 		memcpy(&opt->addr, p + 24, 4);
 		break;
+	case TCPMIG_SUB_CONFIRM:
+		opt->token = get_unaligned_be32(p + 8);
+		break;
 	}
 }
 
@@ -123,13 +126,15 @@ void tcp_mig_put_mreq(u8 *p, const struct tcp_mig_mreq *m, u64 mac)
 	memcpy(p + 24, &m->addr, 4);
 }
 
-void tcp_mig_put_confirm(u8 *p, u8 flags, u32 reqno, const u8 mac[16])
+void tcp_mig_put_confirm(u8 *p, u8 flags, u32 reqno, u32 token,
+			 const u8 mac[TCPMIG_LEN_CONFIRM_MAC])
 {
 	tcp_mig_head(p, TCPMIG_LEN_CONFIRM, TCPMIG_SUB_CONFIRM, flags);
 	p[5] = reqno;
 	p[6] = 0;
 	p[7] = 0;
-	memcpy(p + 8, mac, 16);
+	put_unaligned_be32(token, p + 8);
+	memcpy(p + 12, mac, TCPMIG_LEN_CONFIRM_MAC);
 }
 
 void tcp_mig_put_rst(u8 *p, u8 flags, u64 mac)
@@ -157,13 +162,16 @@ u32 tcp_mig_token(u64 key)
 }
 
 /* 24 bits are enough: a false ECHO only makes the server believe that a path
- * carries the option, and needs the path.
+ * carries the option, and needs the path. The ISNs as an end sees them: a box
+ * that shifts sequence numbers would corrupt the stream when the connection
+ * leaves its path, and makes RSTs and requests fail on it.
  */
-u32 tcp_mig_echo_mac(u64 key_active, u64 key_passive, bool role)
+u32 tcp_mig_echo_mac(u64 key_active, u64 key_passive, bool role,
+		     u32 isn_active, u32 isn_passive)
 {
 	siphash_key_t k = { { key_active, key_passive } };
 
-	return (u32)siphash_1u32(role, &k) & 0xffffff;
+	return (u32)siphash_3u32(role, isn_active, isn_passive, &k) & 0xffffff;
 }
 
 __be32 tcp_mig_addr_hash(u64 key, const struct in6_addr *addr)
@@ -258,8 +266,9 @@ u64 tcp_mig_mac_mreq(const u8 key[TCPMIG_KEY_LEN], const struct tcp_mig_mreq *m)
 	return tcp_mig_mac64(key, msg, 31);
 }
 
-void tcp_mig_mac_confirm(u8 out[16], const u8 key[TCPMIG_KEY_LEN], bool role,
-			 u32 reqno, u32 nonce_own, u32 nonce_peer)
+void tcp_mig_mac_confirm(u8 out[TCPMIG_LEN_CONFIRM_MAC],
+			 const u8 key[TCPMIG_KEY_LEN], bool role, u32 reqno,
+			 u32 nonce_own, u32 nonce_peer)
 {
 	u8 mac[SHA256_DIGEST_SIZE];
 	u8 msg[17] = "CONF";
@@ -269,7 +278,7 @@ void tcp_mig_mac_confirm(u8 out[16], const u8 key[TCPMIG_KEY_LEN], bool role,
 	put_unaligned_be32(nonce_own, msg + 9);
 	put_unaligned_be32(nonce_peer, msg + 13);
 	tcp_mig_hmac(mac, key, msg, sizeof(msg));
-	memcpy(out, mac, 16);
+	memcpy(out, mac, TCPMIG_LEN_CONFIRM_MAC);
 }
 
 u64 tcp_mig_mac_rst(const u8 key[TCPMIG_KEY_LEN], bool role, u32 seq)

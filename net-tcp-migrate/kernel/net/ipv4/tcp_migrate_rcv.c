@@ -144,9 +144,9 @@ static void tcp_mig_timer_sent(struct sock *sk, struct tcp_migrate *mig)
 	}
 }
 
-/* No segment of the peer on the new path since our CONFIRM. Stray segments
- * may have confused a NAPT that knew the tuple from before: only a SYN puts it
- * right, hence MSYN again, as a new attempt.
+/* No answer to our CONFIRM. Stray segments may have confused a NAPT that knew
+ * the tuple from before: only a SYN puts it right, hence MSYN again, as a new
+ * attempt.
  */
 static void tcp_mig_timer_confirm(struct sock *sk, struct tcp_migrate *mig)
 {
@@ -213,6 +213,10 @@ void tcp_mig_timer(struct timer_list *t)
 		smp_mb();	/* pairs with tcp_mig_drop() */
 		if (rcu_access_pointer(tcp_sk(sk)->mig) != mig)
 			tcp_mig_disarm(sk, mig);
+		goto out;
+	}
+	if (tcp_mig_user_timed_out(sk, mig)) {
+		tcp_done_with_error(sk, READ_ONCE(sk->sk_err_soft) ?: ETIMEDOUT);
 		goto out;
 	}
 	switch (mig->state) {
@@ -294,9 +298,22 @@ static void tcp_mig_rcv_handshake(struct sock *sk, struct tcp_migrate *mig,
 		return;
 	}
 	if (tcp_mig_verify(sk, mig, skb, opt, &m))
-		tcp_mig_rcv_request(sk, mig, skb, &m, opt->key_id);
+		tcp_mig_rcv_request(sk, mig, skb, t, on_path, &m, opt->key_id);
 	else if (th->syn && !on_path && tcp_mig_refuse_allowed(sk, mig))
 		tcp_mig_send_closed(sk, skb);
+}
+
+/* Late segments of a path we have left are as good as any. */
+static bool tcp_mig_is_old(const struct tcp_migrate *mig,
+			   const struct tcp_mig_tuple *t)
+{
+	struct sock *sk;
+	u8 kind;
+
+	sk = tcp_mig_alias_lookup(mig->id.net, t, &kind);
+	if (sk)
+		sock_put(sk);
+	return sk == mig->sk && kind == MIG_ALIAS_OLD;
 }
 
 static bool tcp_mig_discard(struct sk_buff *skb)
@@ -335,8 +352,11 @@ static bool tcp_mig_rcv(struct sock *sk, struct tcp_migrate *mig,
 	}
 
 	if (opt && opt->sub == TCPMIG_SUB_CONFIRM) {
-		if (!tcp_mig_rcv_confirm(sk, mig, skb, &t, opt))
+		if (!tcp_mig_rcv_confirm(sk, mig, skb, &t, opt)) {
 			MIG_INC(sock_net(sk), BADCONFIRM);
+			if (!on_path && !tcp_mig_is_old(mig, &t))
+				return tcp_mig_discard(skb);
+		}
 		if (sk->sk_state == TCP_CLOSE)
 			return tcp_mig_discard(skb);
 		tcp_mig_sk_tuple(sk, &cur);
@@ -421,7 +441,7 @@ struct sock *__tcp_migrate_demux(struct net *net, struct sk_buff *skb,
 	struct sock *found = NULL;
 	struct tcp_mig_opt opt;
 	struct tcp_mig_tuple t;
-	bool ours;
+	bool ours, foreign = false;
 	u8 kind;
 
 	ours = tcp_mig_parse(th, &opt);
@@ -433,17 +453,24 @@ struct sock *__tcp_migrate_demux(struct net *net, struct sk_buff *skb,
 			MIG_INC(net, NOTOKEN);
 			goto none;
 		}
-	} else if (idle) {
+	} else if (ours && opt.sub == TCPMIG_SUB_CONFIRM && idle &&
+		   !(sk && sk->sk_state == TCP_NEW_SYN_RECV)) {
+		/* By token, so that it is found even if more requests came
+		 * than are remembered. It carries no SYN.
+		 */
+		if (!th->syn)
+			found = tcp_mig_token_lookup(net, opt.token);
+	}
+	if (!found && idle) {
 		tcp_mig_skb_tuple(skb, &t);
 		found = tcp_mig_alias_lookup(net, &t, &kind);
-		if (found && !tcp_mig_alias_takes(kind, sk, th, ours, &opt)) {
-			sock_gen_put(found);
-			found = NULL;
-		}
+		foreign = found &&
+			  !tcp_mig_alias_takes(kind, sk, th, ours, &opt);
 	}
-	if (found && !inet_sk_bound_dev_eq(net, found->sk_bound_dev_if,
-					   tcp_mig_iif(skb),
-					   tcp_mig_sdif(skb))) {
+	if (found && (foreign ||
+		      !inet_sk_bound_dev_eq(net, found->sk_bound_dev_if,
+					    tcp_mig_iif(skb),
+					    tcp_mig_sdif(skb)))) {
 		sock_gen_put(found);
 		found = NULL;
 	}

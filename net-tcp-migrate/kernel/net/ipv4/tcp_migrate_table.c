@@ -8,8 +8,9 @@
  *   segments from meeting a closed port, whose RST would be exact; NEW and
  *   PEND let the handshake over a new path reach the socket.
  * - Tombstones: the reset key of a connection that ended otherwise than by two
- *   acknowledged FINs, so that the RST which answers the peer's next segment
- *   proves its origin. Bounded per namespace and in time.
+ *   acknowledged FINs, so that the RST which answers the peer's next segment,
+ *   or its Migrate-Request from anywhere, proves its origin. Bounded per
+ *   namespace and in time.
  *
  * Locking: see tcp_migrate.h.
  */
@@ -40,9 +41,15 @@ struct tcp_mig_alias {
 	struct rcu_head		rcu;
 };
 
+struct tcp_mig_token_key {
+	struct net	*net;
+	u32		token;
+};
+
 struct tcp_mig_tomb {
 	struct rhash_head	node;
 	struct tcp_mig_alias_key key;
+	struct tcp_mig_id	id;	/* its net is set while it is hashed */
 	struct list_head	list;	/* tombs, oldest first */
 	unsigned long		expires;
 	u8			secret[TCPMIG_KEY_LEN];
@@ -56,11 +63,7 @@ static LIST_HEAD(tcp_mig_tombs);
 static struct rhashtable tcp_mig_tokens;
 static struct rhashtable tcp_mig_aliases;
 static struct rhashtable tcp_mig_tomb_table;
-
-struct tcp_mig_token_key {
-	struct net	*net;
-	u32		token;
-};
+static struct rhashtable tcp_mig_tomb_tokens;
 
 static u32 tcp_mig_token_hash(const void *data, u32 len, u32 seed)
 {
@@ -84,6 +87,20 @@ static int tcp_mig_id_cmp(struct rhashtable_compare_arg *arg, const void *obj)
 	return id->token != k->token || !net_eq(id->net, k->net);
 }
 
+static u32 tcp_mig_tomb_hash(const void *data, u32 len, u32 seed)
+{
+	const struct tcp_mig_tomb *tomb = data;
+
+	return tcp_mig_id_hash(&tomb->id, len, seed);
+}
+
+static int tcp_mig_tomb_cmp(struct rhashtable_compare_arg *arg, const void *obj)
+{
+	const struct tcp_mig_tomb *tomb = obj;
+
+	return tcp_mig_id_cmp(arg, &tomb->id);
+}
+
 static const struct rhashtable_params tcp_mig_token_params = {
 	.head_offset = offsetof(struct tcp_mig_id, node),
 	.key_len = sizeof(struct tcp_mig_token_key),
@@ -104,6 +121,15 @@ static const struct rhashtable_params tcp_mig_tomb_params = {
 	.head_offset = offsetof(struct tcp_mig_tomb, node),
 	.key_offset = offsetof(struct tcp_mig_tomb, key),
 	.key_len = sizeof(struct tcp_mig_alias_key),
+	.automatic_shrinking = true,
+};
+
+static const struct rhashtable_params tcp_mig_tomb_token_params = {
+	.head_offset = offsetof(struct tcp_mig_tomb, id.node),
+	.key_len = sizeof(struct tcp_mig_token_key),
+	.hashfn = tcp_mig_token_hash,
+	.obj_hashfn = tcp_mig_tomb_hash,
+	.obj_cmpfn = tcp_mig_tomb_cmp,
 	.automatic_shrinking = true,
 };
 
@@ -255,8 +281,8 @@ int tcp_mig_alias_add(struct tcp_migrate *mig, const struct tcp_mig_tuple *t,
 	a = rhashtable_lookup_fast(&tcp_mig_aliases, &key,
 				   tcp_mig_alias_params);
 	if (a && a->mig == mig) {
-		a->kind = kind;
-		a->expires = jiffies + MIG_ALIAS_TIME;
+		WRITE_ONCE(a->kind, kind);
+		WRITE_ONCE(a->expires, jiffies + MIG_ALIAS_TIME);
 		goto out;
 	}
 	if (a && a->kind != MIG_ALIAS_OLD && time_before(jiffies, a->expires)) {
@@ -280,6 +306,24 @@ out:
 	spin_unlock_bh(&tcp_mig_table_lock);
 	kfree(new);
 	return err;
+}
+
+/* A tuple that was asked for in vain: the peer may have taken it, or it was
+ * ours before, so that what still comes there is no stranger's.
+ */
+void tcp_mig_alias_retire(struct tcp_migrate *mig,
+			  const struct tcp_mig_tuple *t)
+{
+	struct tcp_mig_alias_key key;
+	struct tcp_mig_alias *a;
+
+	tcp_mig_mkkey(&key, mig->id.net, t);
+	spin_lock_bh(&tcp_mig_table_lock);
+	a = rhashtable_lookup_fast(&tcp_mig_aliases, &key,
+				   tcp_mig_alias_params);
+	if (a && a->mig == mig)
+		WRITE_ONCE(a->kind, MIG_ALIAS_OLD);
+	spin_unlock_bh(&tcp_mig_table_lock);
 }
 
 void tcp_mig_alias_del(struct tcp_migrate *mig, const struct tcp_mig_tuple *t)
@@ -341,6 +385,9 @@ static void __tcp_mig_tomb_free(struct tcp_mig_tomb *tomb)
 {
 	rhashtable_remove_fast(&tcp_mig_tomb_table, &tomb->node,
 			       tcp_mig_tomb_params);
+	if (tomb->id.net)
+		rhashtable_remove_fast(&tcp_mig_tomb_tokens, &tomb->id.node,
+				       tcp_mig_tomb_token_params);
 	list_del(&tomb->list);
 	atomic_dec(&tcp_mig_net(tomb->key.net)->tombs);
 	call_rcu(&tomb->rcu, tcp_mig_tomb_rcu);
@@ -380,6 +427,9 @@ void tcp_mig_tomb_flush(struct net *net)
 void tcp_mig_tomb_add(struct tcp_migrate *mig, const struct tcp_mig_tuple *t)
 {
 	struct tcp_mig_net *tn = tcp_mig_net(mig->id.net);
+	struct tcp_mig_token_key token = {
+		.net = mig->id.net, .token = mig->id.token,
+	};
 	struct tcp_mig_tomb *tomb, *old;
 
 	if (atomic_read(&tn->tombs) >= READ_ONCE(tn->tombstone_max))
@@ -405,6 +455,12 @@ void tcp_mig_tomb_add(struct tcp_migrate *mig, const struct tcp_mig_tuple *t)
 		goto overflow;
 	}
 	list_add_tail(&tomb->list, &tcp_mig_tombs);
+	tomb->id.token = mig->id.token;
+	tomb->id.net = mig->id.net;
+	if (rhashtable_lookup_insert_key(&tcp_mig_tomb_tokens, &token,
+					 &tomb->id.node,
+					 tcp_mig_tomb_token_params))
+		tomb->id.net = NULL;	/* taken: known by its tuple alone */
 	atomic_inc(&tn->tombs);
 	spin_unlock_bh(&tcp_mig_table_lock);
 	MIG_INC(mig->id.net, TOMBSTONES);
@@ -414,19 +470,45 @@ overflow:
 	MIG_INC(mig->id.net, TOMBSTONEOVERFLOW);
 }
 
-/* Write a RST option for a dead connection's tuple. Return: true if known. */
-bool tcp_mig_tomb_sign(struct net *net, const struct tcp_mig_tuple *t,
-		       u32 seq, u8 *opt)
+/* Under RCU. A request names the connection, wherever it comes from. */
+static struct tcp_mig_tomb *tcp_mig_tomb_lookup(struct net *net,
+						const struct sk_buff *skb)
 {
+	struct tcp_mig_token_key token = { .net = net };
 	struct tcp_mig_alias_key key;
+	struct tcp_mig_tuple t;
+	struct tcp_mig_opt opt;
+
+	if (tcp_mig_parse(tcp_hdr(skb), &opt) &&
+	    (opt.sub == TCPMIG_SUB_MREQ || opt.sub == TCPMIG_SUB_CONFIRM)) {
+		token.token = opt.token;
+		return rhashtable_lookup(&tcp_mig_tomb_tokens, &token,
+					 tcp_mig_tomb_token_params);
+	}
+	tcp_mig_skb_tuple(skb, &t);
+	tcp_mig_mkkey(&key, net, &t);
+	return rhashtable_lookup(&tcp_mig_tomb_table, &key,
+				 tcp_mig_tomb_params);
+}
+
+/**
+ * tcp_mig_tomb_sign() - prove that an RST comes from where a connection was
+ * @net: namespace
+ * @skb: the segment that is answered
+ * @seq: sequence number of the RST, host order
+ * @opt: TCPMIG_LEN_RST bytes for the option
+ *
+ * Return: true if the segment was one of a connection that is known as dead.
+ */
+bool tcp_mig_tomb_sign(struct net *net, const struct sk_buff *skb, u32 seq,
+		       u8 *opt)
+{
 	struct tcp_mig_tomb *tomb;
 
 	if (!atomic_read(&tcp_mig_net(net)->tombs))
 		return false;
-	tcp_mig_mkkey(&key, net, t);
 	rcu_read_lock();
-	tomb = rhashtable_lookup(&tcp_mig_tomb_table, &key,
-				 tcp_mig_tomb_params);
+	tomb = tcp_mig_tomb_lookup(net, skb);
 	if (tomb)
 		tcp_mig_put_rst(opt, tomb->key_id |
 				(tomb->role ? TCPMIG_F_ROLE : 0),
@@ -446,5 +528,8 @@ int __init tcp_mig_table_init(void)
 	if (!err)
 		err = rhashtable_init(&tcp_mig_tomb_table,
 				      &tcp_mig_tomb_params);
+	if (!err)
+		err = rhashtable_init(&tcp_mig_tomb_tokens,
+				      &tcp_mig_tomb_token_params);
 	return err;
 }
