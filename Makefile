@@ -79,9 +79,9 @@ $(B)/cmake/.built: $(CXX_SOURCES)
 # ---- tests ----
 
 .PHONY: test test-long demo lint clean
-test: uml-plain tools ## all tests but the long ones
+test: deps tools kernels $(B)/src/linux-vanilla.stamp ## all tests but the long ones
 	tests/run
-test-long: kernels vanilla tools ## all tests
+test-long: deps tools kernels vanilla ## all tests
 	tests/run --long
 demo: deps uml-plain tools ## a download that survives a move, with its picture
 	netns-lab/demo

@@ -19,7 +19,7 @@ for name in "$@"; do
 done
 # Options that this arch or version does not have are no mistake, but one that
 # was switched on and is off in the end may be; the names are shown.
-make -s -C "$tree" O="$build" ARCH="$arch" defconfig >/dev/null
+make -s -C "$tree" O="$build" ARCH="$arch" allnoconfig >/dev/null
 cd "$build"
 # shellcheck disable=SC2086
 "$tree/scripts/kconfig/merge_config.sh" -m -O "$build" .config $files >/dev/null
