@@ -117,7 +117,7 @@ def _qemu(image: pathlib.Path, env: dict[str, str], opts: Options) -> list[str]:
     accel = "tcg,thread=multi" if opts.accel == "tcg" else opts.accel
     append = ["console=ttyS0", "root=labroot", "rootfstype=9p", "rw", f"init={INIT}",
               "rootflags=trans=virtio,version=9p2000.L,msize=262144,cache=loose",
-              "log_buf_len=4M", "panic=-1", *opts.append, *(f"{k}={v}" for k, v in env.items())]
+              "log_buf_len=4M", "panic=-1", "reboot=t", *opts.append, *(f"{k}={v}" for k, v in env.items())]
     share = "local,security_model=none,multidevs=remap"
     return ["qemu-system-x86_64", "-accel", accel, "-smp", str(opts.cpus), "-m", opts.mem,
             "-cpu", "host" if opts.accel == "kvm" else "max",

@@ -17,6 +17,14 @@ def checksum(data: bytes) -> int:
     return ~total & 0xFFFF
 
 
+def checked(packet: bytes) -> bytes:
+    """An IPv4 packet that was changed, with the checksum of its TCP segment made right."""
+    head = (packet[0] & 15) * 4
+    tcp = packet[head:head + 16] + b"\0\0" + packet[head + 18:]
+    total = checksum(packet[12:20] + struct.pack("!BBH", 0, socket.IPPROTO_TCP, len(tcp)) + tcp)
+    return packet[:head + 16] + struct.pack("!H", total) + packet[head + 18:]
+
+
 def ipv4(src: str, dst: str, sport: int, dport: int, flags: int, seq: int = 0, ack: int = 0,
          options: bytes = b"", data: bytes = b"") -> bytes:
     """An IPv4 packet with one TCP segment; options are padded with NOPs."""
