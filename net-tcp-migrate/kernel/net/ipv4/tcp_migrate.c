@@ -273,6 +273,23 @@ void __tcp_migrate_destroy(struct sock *sk)
 
 /* ---- Negotiation ---- */
 
+/* TCP-MD5 and TCP-AO bind a connection to its addresses. A key may also come
+ * later, and go: meanwhile the connection behaves as plain TCP, since handshake
+ * segments would not be signed, and an RST has no room for both options.
+ */
+bool tcp_mig_has_auth(const struct sock *sk)
+{
+#ifdef CONFIG_TCP_MD5SIG
+	if (rcu_access_pointer(tcp_sk(sk)->md5sig_info))
+		return true;
+#endif
+#ifdef CONFIG_TCP_AO
+	if (rcu_access_pointer(tcp_sk(sk)->ao_info))
+		return true;
+#endif
+	return false;
+}
+
 /* Signed, multipath and repaired connections, and loopback, are left alone. */
 bool tcp_mig_may_permit(const struct sock *sk)
 {
@@ -282,16 +299,8 @@ bool tcp_mig_may_permit(const struct sock *sk)
 
 	if (!enabled || opt == 2 || (!opt && enabled != 2))
 		return false;
-	if (sk_is_mptcp(sk) || tp->repair)
+	if (sk_is_mptcp(sk) || tp->repair || tcp_mig_has_auth(sk))
 		return false;
-#ifdef CONFIG_TCP_MD5SIG
-	if (rcu_access_pointer(tp->md5sig_info))
-		return false;
-#endif
-#ifdef CONFIG_TCP_AO
-	if (rcu_access_pointer(tp->ao_info))
-		return false;
-#endif
 #if IS_ENABLED(CONFIG_SMC)
 	if (tp->syn_smc)
 		return false;

@@ -380,6 +380,7 @@ void tcp_mig_send_closed(struct sock *sk, struct sk_buff *skb);
 
 /* tcp_migrate.c */
 void tcp_mig_key(const struct tcp_migrate *mig, u8 id, u8 out[TCPMIG_KEY_LEN]);
+bool tcp_mig_has_auth(const struct sock *sk);
 bool tcp_mig_may_permit(const struct sock *sk);
 bool tcp_mig_key_ok(const struct sock *sk, const struct tcp_migrate *mig,
 		    u8 id);

@@ -175,7 +175,7 @@ int tcp_mig_start(struct sock *sk, const struct tcp_mig_tuple *t, int ifindex,
 		return -ENOTCONN;
 	if (!tcp_mig_key_ok(sk, mig, mig->key_send))
 		return -EPERM;
-	if (tcp_mig_source_routed(sk))
+	if (tcp_mig_source_routed(sk) || tcp_mig_has_auth(sk))
 		return -EOPNOTSUPP;
 	err = tcp_mig_check_tuple(sk, t);
 	if (err)
@@ -461,7 +461,7 @@ bool tcp_mig_verify(struct sock *sk, struct tcp_migrate *mig,
 		MIG_INC(net, BADMAC);
 		return false;
 	}
-	if (!((1 << sk->sk_state) & MIG_TCP_STATES)) {
+	if (!((1 << sk->sk_state) & MIG_TCP_STATES) || tcp_mig_has_auth(sk)) {
 		MIG_INC(net, BADSTATE);
 		return false;
 	}

@@ -24,9 +24,10 @@
 /* While ECHO is still exchanged the peer may not believe yet, and would not
  * sign: treat a reset as plain TCP does.
  */
-static bool tcp_mig_believes(const struct tcp_migrate *mig)
+static bool tcp_mig_believes(const struct sock *sk,
+			     const struct tcp_migrate *mig)
 {
-	return mig->agreed && !mig->echo;
+	return mig->agreed && !mig->echo && !tcp_mig_has_auth(sk);
 }
 
 static bool tcp_mig_rst_ok(const struct sock *sk,
@@ -67,7 +68,7 @@ static bool tcp_mig_rcv_rst(struct sock *sk, struct tcp_migrate *mig,
 			    struct sk_buff *skb,
 			    const struct tcp_mig_opt *opt, bool on_path)
 {
-	if (!tcp_mig_believes(mig))
+	if (!tcp_mig_believes(sk, mig))
 		return false;
 	if (opt && opt->sub == TCPMIG_SUB_RST) {
 		if (tcp_mig_rst_ok(sk, mig, skb, opt)) {
@@ -95,7 +96,7 @@ bool __tcp_migrate_rst(struct sock *sk)
 {
 	struct tcp_migrate *mig = tcp_mig(sk);
 
-	if (!tcp_mig_believes(mig))
+	if (!tcp_mig_believes(sk, mig))
 		return false;
 	tcp_mig_cancel_try(sk, mig);
 	if (!tcp_mig_enter_wait(sk, mig, TCP_MIGRATE_REASON_RST, ECONNRESET))
@@ -110,7 +111,7 @@ bool __tcp_migrate_timed_out(struct sock *sk)
 {
 	struct tcp_migrate *mig = tcp_mig(sk);
 
-	if (!tcp_mig_believes(mig))
+	if (!tcp_mig_believes(sk, mig))
 		return false;
 	/* The program set its own limit: it is honoured. */
 	if (READ_ONCE(inet_csk(sk)->icsk_user_timeout))
