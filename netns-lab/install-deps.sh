@@ -12,7 +12,7 @@ build="build-essential bc bison flex libelf-dev libssl-dev rsync cpio kmod xz-ut
 lab="iproute2 nftables conntrack ethtool tcpdump procps curl nginx openssh-client openssh-server
 	iperf3 socat postgresql postgresql-client qemu-system-x86 util-linux
 	python3 python3-pytest python3-matplotlib python3-scapy python3-yaml python3-jsonschema"
-check="shellcheck flake8 sparse clang-format spin"
+check="shellcheck flake8 sparse clang-format clang-tidy spin"
 
 missing=
 for p in $build $lab $check; do

@@ -22,7 +22,6 @@ using std::chrono::milliseconds;
 using tcpmigrate::Address;
 using tcpmigrate::Client;
 using tcpmigrate::Connection;
-using tcpmigrate::Error;
 using tcpmigrate::EventSource;
 using tcpmigrate::make_error;
 using tcpmigrate::MigrateAllReply;
@@ -114,7 +113,7 @@ Result<Plan> make_plan(const MigrateOptions& options) {
         if (!all) {
             return all.error();
         }
-        plan.all = with_how(std::move(*all), options, *if_index);
+        plan.all = with_how(*all, options, *if_index);
         return plan;
     }
     auto name = parse_name(options.name);
@@ -138,7 +137,7 @@ Result<MigrateAllReply> execute(Client& client, const Plan& plan) {
 Result<std::vector<Connection>> concerned(Client& client, const Plan& plan) {
     if (plan.one) {
         auto conn = client.get(plan.one->name);
-        return conn ? Result(std::vector{std::move(*conn)}) : conn.error();
+        return conn ? Result(std::vector{*conn}) : conn.error();
     }
     auto all = client.list();
     if (all) {

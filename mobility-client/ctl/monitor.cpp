@@ -25,8 +25,8 @@ std::string clock_text(System::Milliseconds since_epoch) {
     localtime_r(&seconds, &parts);
     std::array<char, 32> text{};
     const auto size = std::strftime(text.data(), text.size(), "%H:%M:%S", &parts);
-    std::snprintf(text.data() + size, text.size() - size, ".%03d",
-                  static_cast<int>(since_epoch.count() % 1000));
+    (void)std::snprintf(text.data() + size, text.size() - size, ".%03d",
+                        static_cast<int>(since_epoch.count() % 1000));
     return text.data();
 }
 

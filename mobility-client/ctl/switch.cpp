@@ -24,7 +24,6 @@
 
 namespace ctl {
 
-using tcpmigrate::Error;
 using tcpmigrate::make_error;
 using tcpmigrate::Result;
 

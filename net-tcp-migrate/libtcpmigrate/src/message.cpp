@@ -415,7 +415,7 @@ Result<Connection> decode_connection(View message) {
     if (!identity) {
         return identity.error();
     }
-    return decode_details(*attributes, std::move(*identity));
+    return decode_details(*attributes, *identity);
 }
 
 Result<MigrateAllReply> decode_migrate_all(View message) {
@@ -476,7 +476,7 @@ Result<std::vector<Connection>> decode_events(View datagram, std::uint16_t famil
             if (!event) {
                 return event.error();
             }
-            events.push_back(std::move(*event));
+            events.push_back(*event);
             return {};
         });
     if (!result) {

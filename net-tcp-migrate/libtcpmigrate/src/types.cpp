@@ -218,7 +218,7 @@ std::string to_string(const Name& name) {
     }
     if (const auto* token = std::get_if<Token>(&name)) {
         std::array<char, 16> text{};
-        std::snprintf(text.data(), text.size(), "token %08x", token->value);
+        (void)std::snprintf(text.data(), text.size(), "token %08x", token->value);
         return text.data();
     }
     const auto& tuple = *std::get_if<Tuple>(&name);

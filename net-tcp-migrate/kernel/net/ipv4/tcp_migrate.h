@@ -193,6 +193,14 @@ static inline struct tcp_migrate *tcp_mig(const struct sock *sk)
 	return rcu_dereference_protected(tcp_sk(sk)->mig, 1);
 }
 
+/* How far SND.UNA of the peer may lag behind our RCV.NXT: by what we have ever
+ * let it send, since acknowledgments may be lost.
+ */
+static inline u32 tcp_mig_lag(const struct tcp_sock *tp)
+{
+	return max(tp->rcv_wnd, READ_ONCE(tp->window_clamp)) + 65536;
+}
+
 /* Counters of /proc/net/netstat, "TcpMigrate:" */
 enum tcp_mig_mib {
 	MIG_MIB_NUM = 0,

@@ -100,7 +100,7 @@ void tcp_migrate_seq_show(struct seq_file *seq)
 
 static u32 tcp_mig_fallback_hash(const struct sock *sk)
 {
-	u32 h = jhash2(sk->sk_v6_daddr.s6_addr32, 4,
+	u32 h = jhash2((__force const u32 *)sk->sk_v6_daddr.s6_addr32, 4,
 		       net_hash_mix(sock_net(sk)));
 
 	return h ?: 1;

@@ -411,9 +411,9 @@ void tcp_mig_confirmed(struct sock *sk, struct tcp_migrate *mig)
 static bool tcp_mig_seq_ok(const struct sock *sk, u32 isn)
 {
 	const struct tcp_sock *tp = tcp_sk(sk);
-	u32 back = max(tp->max_window, tp->rcv_wnd) + 65536;
 
-	return between(isn + 1, tp->rcv_nxt - back, tp->rcv_nxt + tp->rcv_wnd);
+	return between(isn + 1, tp->rcv_nxt - tcp_mig_lag(tp),
+		       tp->rcv_nxt + tp->rcv_wnd);
 }
 
 static bool tcp_mig_mac_ok(const struct tcp_migrate *mig, u8 key_id,

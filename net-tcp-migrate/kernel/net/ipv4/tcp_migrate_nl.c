@@ -71,7 +71,7 @@ static u8 tcp_mig_keys_accepted(const struct tcp_migrate *mig)
 
 	if (mig->key_only)
 		return BIT(mig->key_only);
-	return mig->key_mask | !READ_ONCE(tn->require_strong);
+	return mig->key_mask | (READ_ONCE(tn->require_strong) ? 0 : BIT(0));
 }
 
 static int tcp_mig_put_peer(struct sk_buff *skb, const struct tcp_migrate *mig)

@@ -249,7 +249,7 @@ static bool tcp_mig_acceptable(const struct sock *sk, const struct sk_buff *skb)
 	if (!tcp_hdr(skb)->ack || tcp_hdr(skb)->rst || tcp_hdr(skb)->syn)
 		return false;
 	if (after(cb->seq, tp->rcv_nxt + tcp_receive_window(tp)) ||
-	    before(cb->end_seq, tp->rcv_nxt - tp->max_window - 65536))
+	    before(cb->end_seq, tp->rcv_nxt - tcp_mig_lag(tp)))
 		return false;
 	return !after(cb->ack_seq, tp->snd_nxt) &&
 	       !before(cb->ack_seq, tp->snd_una - tp->max_window);
@@ -282,6 +282,9 @@ void tcp_mig_track_path(struct sock *sk, struct tcp_migrate *mig,
 	if (!before(mig->path_rcv, tcp_sk(sk)->rcv_nxt)) {
 		mig->clamp = 0;
 		tcp_mig_update_busy(sk, mig);
+		/* What was held back is owed, also to a segment without data. */
+		inet_csk_schedule_ack(sk);
+		inet_csk(sk)->icsk_ack.pending |= ICSK_ACK_NOW;
 	}
 }
 
