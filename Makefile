@@ -19,7 +19,7 @@ KMAKE = $(MAKE) -s --no-print-directory -j$(JOBS) CC="$(CC_K)" HOSTCC="$(CC_K)" 
 NEW := $(shell find net-tcp-migrate/kernel -type f 2>/dev/null)
 PATCHES := $(shell find $(P)/6.12 -name '*.patch' -o -name series)
 CONFIGS := $(wildcard $(P)/6.12/config/*.config)
-CXX_SOURCES := $(shell find mobility-client net-tcp-migrate/libtcpmigrate tests/unit tests/fuzz \
+CXX_SOURCES := $(shell find mobility-client net-tcp-migrate/libtcpmigrate tests/unit tests/fuzz bench/load \
 	-name '*.cpp' -o -name '*.hpp' -o -name '*.h' -o -name CMakeLists.txt 2>/dev/null) \
 	$(wildcard CMakeLists.txt)
 
@@ -59,12 +59,16 @@ $(eval $(call kernel,uml,um,linux,linux,lab uml tcp-migrate debug))
 $(eval $(call kernel,uml-plain,um,linux,linux,lab uml tcp-migrate))
 $(eval $(call kernel,uml-vanilla,um,linux-vanilla,linux,lab uml))
 $(eval $(call kernel,qemu-smp,x86_64,linux,arch/x86/boot/bzImage,lab qemu-smp tcp-migrate debug))
+$(eval $(call kernel,qemu,x86_64,linux,arch/x86/boot/bzImage,lab qemu-smp bench tcp-migrate))
+$(eval $(call kernel,qemu-vanilla,x86_64,linux-vanilla,arch/x86/boot/bzImage,lab qemu-smp bench))
 
-.PHONY: kernels uml uml-plain qemu-smp vanilla
+.PHONY: kernels uml uml-plain qemu-smp qemu qemu-vanilla vanilla
 kernels: uml uml-plain qemu-smp ## patched kernels: UML debug, UML plain, QEMU SMP
 uml: $(B)/uml/linux ## patched UML kernel with all checkers on
 uml-plain: $(B)/uml-plain/linux ## patched UML kernel without checkers
 qemu-smp: $(B)/qemu-smp/bzImage ## patched kernel for QEMU with several CPUs
+qemu: $(B)/qemu/bzImage ## patched kernel for QEMU without checkers, to be measured
+qemu-vanilla: $(B)/qemu-vanilla/bzImage ## unpatched kernel of the same configuration
 vanilla: $(B)/uml-vanilla/linux ## unpatched UML kernel of the same configuration
 
 # ---- user space ----
@@ -78,13 +82,15 @@ $(B)/cmake/.built: $(CXX_SOURCES)
 
 # ---- tests ----
 
-.PHONY: test test-long demo lint clean
+.PHONY: test test-long demo bench lint clean
 test: deps tools kernels $(B)/src/linux-vanilla.stamp ## all tests but the long ones
 	tests/run
 test-long: deps tools kernels vanilla ## all tests
 	tests/run --long
 demo: deps uml-plain tools ## a download that survives a move, with its picture
 	netns-lab/demo
+bench: deps tools uml-plain vanilla qemu qemu-vanilla ## what it costs, how fast it is: build/bench/results.json
+	bench/run
 lint: ## style and static checks of everything
 	tests/lint
 clean: ## remove everything that was built
