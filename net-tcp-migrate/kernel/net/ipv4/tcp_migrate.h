@@ -364,7 +364,8 @@ int tcp_mig_alias_add(struct tcp_migrate *mig, const struct tcp_mig_tuple *t,
 		      enum tcp_mig_alias_kind kind);
 void tcp_mig_alias_retire(struct tcp_migrate *mig,
 			  const struct tcp_mig_tuple *t);
-void tcp_mig_alias_del(struct tcp_migrate *mig, const struct tcp_mig_tuple *t);
+void tcp_mig_alias_del(struct tcp_migrate *mig, const struct tcp_mig_tuple *t,
+		       bool pend_only);
 void tcp_mig_alias_flush(struct tcp_migrate *mig);
 struct sock *tcp_mig_alias_lookup(struct net *net,
 				  const struct tcp_mig_tuple *t, u8 *kind);

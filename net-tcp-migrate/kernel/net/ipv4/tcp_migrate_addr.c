@@ -222,10 +222,10 @@ int tcp_mig_readdress(struct sock *sk, const struct tcp_mig_tuple *t)
 		return err;
 	err = tcp_mig_rehash(sk, &old, t);
 	if (err) {
-		tcp_mig_alias_del(mig, &old);
+		tcp_mig_alias_del(mig, &old, false);
 		return err;
 	}
-	tcp_mig_alias_del(mig, t);
+	tcp_mig_alias_del(mig, t, false);
 	tcp_mig_forget_routes(sk);
 	/* Routes and, for IPv4, fills cork.fl, from which headers are made. */
 	inet_csk(sk)->icsk_af_ops->rebuild_header(sk);

@@ -277,25 +277,37 @@ static void tcp_mig_make_confirm(struct tcp_migrate *mig)
 	memzero_explicit(key, sizeof(key));
 }
 
-/* CONFIRM without data, also on a tuple the socket is not (yet) on. On the one
- * it is on, the sequence number says how much has been sent, as far as a NAPT
- * lets it pass that has seen only the window of a SYN: this ends the peer's
- * clamp, so that it acknowledges at once what the old path had delivered.
- */
-void tcp_mig_send_confirm(struct sock *sk, struct tcp_migrate *mig)
+static void tcp_mig_xmit_confirm(struct sock *sk,
+				 const struct tcp_migrate *mig, u32 seq)
 {
-	struct tcp_mig_try *own = &mig->own;
-	u32 seq = own->isn + 1, nxt = tcp_sk(sk)->snd_nxt;
+	const struct tcp_mig_try *own = &mig->own;
 	u8 opt[TCPMIG_LEN_CONFIRM];
-
-	if (!own->trial && !own->unbound)
-		seq = after(nxt, seq + 65535) ? seq + 65535 : nxt;
 
 	tcp_mig_put_confirm(opt, own->key_id | tcp_mig_role_flag(mig),
 			    own->reqno, tcp_mig_token(mig->key_peer),
 			    mig->confirm);
 	tcp_mig_xmit(sk, &own->t, own->ifindex, seq, own->peer_isn + 1,
 		     TCPHDR_ACK, false, opt, sizeof(opt));
+}
+
+/* CONFIRM without data, also on a tuple the socket is not (yet) on. On the one
+ * it is on, the sequence number says how much has been sent, as far as a NAPT
+ * lets it pass that has seen only the window of a SYN: this ends the peer's
+ * clamp, so that it acknowledges at once what the old path had delivered. If
+ * that is more, a second one says so, which gets through where no NAPT is.
+ */
+void tcp_mig_send_confirm(struct sock *sk, struct tcp_migrate *mig)
+{
+	u32 seq = mig->own.isn + 1, nxt = tcp_sk(sk)->snd_nxt;
+
+	if (mig->own.trial || mig->own.unbound) {
+		tcp_mig_xmit_confirm(sk, mig, seq);
+	} else if (after(nxt, seq + 65535)) {
+		tcp_mig_xmit_confirm(sk, mig, seq + 65535);
+		tcp_mig_xmit_confirm(sk, mig, nxt);
+	} else {
+		tcp_mig_xmit_confirm(sk, mig, nxt);
+	}
 }
 
 /* The new path is ours. Return: 0 or why not. */
@@ -530,7 +542,7 @@ static struct tcp_mig_pend *tcp_mig_get_pend(struct tcp_migrate *mig,
 		if (before(mig->pend[i].reqno, p->reqno))
 			p = &mig->pend[i];
 	}
-	tcp_mig_alias_del(mig, &p->t);
+	tcp_mig_alias_del(mig, &p->t, true);
 	p->valid = 0;
 	return p;
 }
@@ -547,7 +559,7 @@ static void tcp_mig_clear_pends(struct sock *sk, struct tcp_migrate *mig)
 		    tcp_mig_newer(mig, mig->pend[i].reqno))
 			continue;
 		if (!tcp_mig_tuple_eq(&mig->pend[i].t, &cur))
-			tcp_mig_alias_del(mig, &mig->pend[i].t);
+			tcp_mig_alias_del(mig, &mig->pend[i].t, true);
 		mig->pend[i].valid = 0;
 	}
 }

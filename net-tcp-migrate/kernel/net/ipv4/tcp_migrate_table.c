@@ -281,7 +281,9 @@ int tcp_mig_alias_add(struct tcp_migrate *mig, const struct tcp_mig_tuple *t,
 	a = rhashtable_lookup_fast(&tcp_mig_aliases, &key,
 				   tcp_mig_alias_params);
 	if (a && a->mig == mig) {
-		WRITE_ONCE(a->kind, kind);
+		/* One that was ours has more rights than one only asked for. */
+		if (kind != MIG_ALIAS_PEND || a->kind != MIG_ALIAS_OLD)
+			WRITE_ONCE(a->kind, kind);
 		WRITE_ONCE(a->expires, jiffies + MIG_ALIAS_TIME);
 		goto out;
 	}
@@ -326,7 +328,9 @@ void tcp_mig_alias_retire(struct tcp_migrate *mig,
 	spin_unlock_bh(&tcp_mig_table_lock);
 }
 
-void tcp_mig_alias_del(struct tcp_migrate *mig, const struct tcp_mig_tuple *t)
+/* Forget a tuple; @pend_only: unless it is more than one the peer asked from */
+void tcp_mig_alias_del(struct tcp_migrate *mig, const struct tcp_mig_tuple *t,
+		       bool pend_only)
 {
 	struct tcp_mig_alias_key key;
 	struct tcp_mig_alias *a;
@@ -335,7 +339,7 @@ void tcp_mig_alias_del(struct tcp_migrate *mig, const struct tcp_mig_tuple *t)
 	spin_lock_bh(&tcp_mig_table_lock);
 	a = rhashtable_lookup_fast(&tcp_mig_aliases, &key,
 				   tcp_mig_alias_params);
-	if (a && a->mig == mig)
+	if (a && a->mig == mig && (!pend_only || a->kind == MIG_ALIAS_PEND))
 		__tcp_mig_alias_free(a);
 	spin_unlock_bh(&tcp_mig_table_lock);
 }
