@@ -2,10 +2,11 @@
 """Connections of every kind of socket move: what they are and how they are used.
 
 Address families, bound to a device, source routes, one of many listeners, zero
-copy, kTLS, splice and sendfile; and what the rest of the kernel shows of a socket that
+copy, kTLS, splice, sendfile, sockmap; and what the rest of the kernel shows of a socket that
 has moved: bind conflicts, tuple collisions, statistics, state events.
 """
 
+import ctypes
 import errno
 import mmap
 import os
@@ -23,6 +24,7 @@ from ends import MAPPED, MOVES, Ends, Stream
 from tcplab.topology import sh, wait_for
 from wire import PORT, changed
 
+LIBC = ctypes.CDLL(None, use_errno=True)
 RTT = 0.05
 RTTS = pytest.mark.parametrize("rtt", [0, RTT], ids=["rtt0", "rtt50"])
 MOVERS = pytest.mark.parametrize("mover", ["a", "b"])
@@ -483,6 +485,56 @@ def test_splice_and_sendfile(connect, way, mover):
         assert (top / f"{first}.in").read_bytes() == (top / f"{first}.out").read_bytes()
     ends.settled(2)
     ends.close_both()
+
+
+# ---- sockmap ----
+
+def bpf(cmd, attr):
+    """One bpf() call."""
+    buf = ctypes.create_string_buffer(attr.ljust(128, b"\0"), 128)
+    fd = LIBC.syscall(321, cmd, buf, 128)
+    if fd < 0:
+        raise OSError(ctypes.get_errno(), f"bpf({cmd})")
+    return fd
+
+
+def sockmap_splicing(source, target):
+    """What comes in at source goes out at target, by a BPF verdict; nobody reads it."""
+    sockmap = bpf(0, struct.pack("=IIIII", 15, 4, 4, 2, 0))
+    #   r2 = map; r3 = 0; r4 = 0; call bpf_sk_redirect_map; exit
+    code = b"".join(struct.pack("=BBhi", *insn) for insn in (
+        (0x18, 0x12, 0, sockmap), (0, 0, 0, 0), (0xB7, 3, 0, 0), (0xB7, 4, 0, 0), (0x85, 0, 0, 52), (0x95, 0, 0, 0)))
+    insns, gpl = ctypes.create_string_buffer(code), ctypes.create_string_buffer(b"GPL")
+    program = bpf(5, struct.pack("=IIQQ", 14, len(code) // 8, ctypes.addressof(insns), ctypes.addressof(gpl)))
+    bpf(8, struct.pack("=IIII", sockmap, program, 5, 0))
+    for index, sock in enumerate((target, source)):
+        key, value = (ctypes.c_uint32(n) for n in (index, sock.fileno()))
+        bpf(2, struct.pack("=I4xQQQ", sockmap, ctypes.addressof(key), ctypes.addressof(value), 0))
+    return sockmap, program
+
+
+@MOVERS
+def test_sockmap(connect, mover):
+    """B's kernel passes one connection's data on to another; both move, twice."""
+    first = connect(mover)
+    second = connect(mover, like=first)
+    fds = sockmap_splicing(first.b, second.b)
+    stream = Stream(first.a, second.a, 1 << 20).until(200_000)
+    first.move()
+    stream.until(600_000)
+    first.mover.move("n3" if mover == "a" else "g1")
+    stream.finish()
+    for ends in (first, second):
+        ends.settled(2)
+    # The ends of data are for programs again: a verdict would take them for errors.
+    for index in range(2):
+        key = ctypes.c_uint32(index)
+        bpf(3, struct.pack("=I4xQ", fds[0], ctypes.addressof(key)))
+    time.sleep(1)
+    for fd in fds:
+        os.close(fd)
+    first.close_both()
+    second.close_both()
 
 
 # ---- What others see of it ----

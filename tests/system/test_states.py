@@ -509,6 +509,19 @@ def test_segment_of_the_handshake_meets_a_busy_socket(connect, what, mover):
 
 # ---- The end of a host ----
 
+def vanishes(lab, name, at, limit, every):
+    """A host's namespace is deleted; its link at a box goes within a time."""
+    lab.captures.pop(name).stop()
+    host = lab.hosts.pop(name)
+    peer = host.point.peer
+    assert peer in links(lab, at)
+    began = time.monotonic()
+    lab.net.run(["ip", "netns", "delete", name])
+    wait_for(f"{name}'s namespace to be gone", lambda: peer not in links(lab, at), 2 * limit, every)
+    took(began, limit)
+    assert "unregister_netdevice" not in lab.net.run("dmesg").stdout
+
+
 @pytest.mark.virtual
 @pytest.mark.parametrize("state", ["mig-sent", "mig-wait", "reset"])
 def test_namespace_goes_while_a_connection_waits(connect, state):
@@ -523,19 +536,27 @@ def test_namespace_goes_while_a_connection_waits(connect, state):
         if state == "reset":
             ends.a.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         ends.a.close()
-        lab.captures["a"].stop()
-        peer = lab.a.point.peer
-        assert peer in links(lab, ends.to)
-        began = time.monotonic()
-        host = lab.hosts.pop("a")
-        lab.captures.pop("a")
-        lab.net.run(["ip", "netns", "delete", host.name])
-        wait_for("the namespace to be gone", lambda: peer not in links(lab, ends.to), 150,
-                 0.5 if state == "reset" else 5)
         # net.tcp_migrate.wait_orphan, after the repetitions; at once, if it was reset.
-        took(began, 1 if state == "reset" else 60 + 40)
-    log = lab.net.run("dmesg").stdout
-    assert "unregister_netdevice" not in log
+        if state == "reset":
+            vanishes(lab, "a", ends.to, 1, 0.5)
+        else:
+            vanishes(lab, "a", ends.to, 60 + 40, 5)
+
+
+@pytest.mark.virtual
+def test_namespace_goes_while_a_proof_is_awaited(connect):
+    """The same at the end that has answered a request, and hears no more."""
+    ends = connect("a")
+    lab = ends.lab
+    before = lab.b.counters()
+    with Losing(lab.net, f"tcp flags & syn == 0 {towards(ends, 'b')}"):
+        ends.move()
+        wait_for("the answer", lambda: changed(lab.b, before).get("AnswerSent"), 5)
+        ends.b.sendall(b"never to be heard")
+        ends.b.close()
+        ends.listener.close()
+        # TCP's own retries of an orphan, and MIG_WAIT of one.
+        vanishes(lab, "b", "net", 300, 5)
 
 
 # ---- Sockets come and go ----
