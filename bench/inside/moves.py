@@ -76,7 +76,8 @@ def one_move(lab: Lab, mover: Mover, kind: str, sends: str, traffic: str, number
         when = first_new(stream, segments[stream.receiver.name])
         error = stream.error[0] - mover.when if stream.error else None
         resumed = when - mover.when if when else None
-    keep(where, f"{kind}-{traffic}-{lab.rtt * 1000:.0f}-{sends}-{number}", resumed is None or resumed > lab.rtt * 2 + 0.003)
+    keep(where, f"{kind}-{traffic}-{lab.rtt * 1000:.0f}-{sends}-{number}",
+         slow=resumed is None or resumed > lab.rtt * 2 + 0.003)
     return {"resumed": resumed, "error": error}
 
 

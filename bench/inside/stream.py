@@ -90,13 +90,14 @@ class Stream:
         listener.bind(("0.0.0.0", PORT))
         listener.listen(1)
         a.connect((lab.b.v4, PORT))
+        # Not after accept(), which takes half a round trip more.
+        work = (self._send, self._receive) if sends == "mover" else (self._receive, self._send)
+        threading.Thread(target=work[0], args=(a,), daemon=True).start()
         b, self.seen_as = listener.accept()
+        threading.Thread(target=work[1], args=(b,), daemon=True).start()
         # MPTCP's further subflows come to the listener.
         self._listener, self._ends = listener, [a, b]
         self.receiver = lab.b if sends == "mover" else lab.a
-        sender, receiver = (a, b) if sends == "mover" else (b, a)
-        threading.Thread(target=self._send, args=(sender,), daemon=True).start()
-        threading.Thread(target=self._receive, args=(receiver,), daemon=True).start()
 
     def _send(self, sock: socket.socket) -> None:
         chunk = b"x" * CHUNK[self.traffic]

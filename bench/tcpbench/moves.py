@@ -49,7 +49,8 @@ def _row(case: dict[str, Any], others: list[dict[str, Any]]) -> Row:
     got = _ms(case)
     limit = ROUND_TRIPS[case["sends"]] * rtt + SLACK_MS
     row = Row(f"moves.{case['traffic']}-{WORDS[case['sends']]}-{rtt:.0f}",
-              f"move, {case['traffic']} {WORDS[case['sends']]}, RTT {rtt:.0f} ms", "ms", target=Target("<=", limit), judged="max", samples=case["resumed"])
+              f"move, {case['traffic']} {WORDS[case['sends']]}, RTT {rtt:.0f} ms", "ms",
+              target=Target("<=", limit), judged="max", samples=case["resumed"])
     if len(got) < len(case["resumed"]):
         row.verdict = "miss"
         row.note = f"{len(case['resumed']) - len(got)} of {len(case['resumed'])} never went on"
@@ -65,7 +66,9 @@ def _row(case: dict[str, Any], others: list[dict[str, Any]]) -> Row:
 
 
 def rows(kernels: dict[str, pathlib.Path], out: pathlib.Path, quick: bool, say: Callable[[str], None]) -> list[Row]:
-    """The rows moves.*: from the command to the first new byte. ratio is to MPTCP's median, the target is of the slowest move."""
+    """The rows moves.*: from the command to the first new byte.
+
+    ratio is to MPTCP's median; the target is of the slowest move."""
     moves = 3 if quick else 30
     cases = _run(kernels["uml-plain"], out / "moves", moves, "migrate")
     say("moves: the same with MPTCP and plain TCP")

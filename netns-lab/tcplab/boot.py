@@ -35,7 +35,10 @@ class LabError(Exception):
 
 @dataclasses.dataclass
 class Options:
-    """How to boot. kernel: a name of KERNELS, "native", or a path."""
+    """How to boot. kernel: a name of KERNELS, "native", or a path.
+
+    icount (QEMU): one CPU, whose clock is the instructions it has executed.
+    """
 
     kernel: str = "uml"
     virtual: bool = True
@@ -45,6 +48,7 @@ class Options:
     accel: str = "tcg"
     append: tuple[str, ...] = ()
     consoles: int = 0
+    icount: bool = False
 
 
 @dataclasses.dataclass
@@ -114,12 +118,14 @@ def _uml(image: pathlib.Path, env: dict[str, str], opts: Options) -> list[str]:
 
 
 def _qemu(image: pathlib.Path, env: dict[str, str], opts: Options) -> list[str]:
-    accel = "tcg,thread=multi" if opts.accel == "tcg" else opts.accel
+    accel = "tcg,thread=multi" if opts.accel == "tcg" and not opts.icount else opts.accel
+    cpus = 1 if opts.icount else opts.cpus
+    count = ["-icount", "shift=0,sleep=off"] if opts.icount else []
     append = ["console=ttyS0", "root=labroot", "rootfstype=9p", "rw", f"init={INIT}",
               "rootflags=trans=virtio,version=9p2000.L,msize=262144,cache=loose",
               "log_buf_len=4M", "panic=-1", "reboot=t", *opts.append, *(f"{k}={v}" for k, v in env.items())]
     share = "local,security_model=none,multidevs=remap"
-    return ["qemu-system-x86_64", "-accel", accel, "-smp", str(opts.cpus), "-m", opts.mem,
+    return ["qemu-system-x86_64", "-accel", accel, *count, "-smp", str(cpus), "-m", opts.mem,
             "-cpu", "host" if opts.accel == "kvm" else "max",
             "-nographic", "-nodefaults", "-no-reboot", "-kernel", str(image),
             "-append", " ".join(append), "-serial", "file:/dev/stdout",

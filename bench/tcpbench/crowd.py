@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""10,000 connections moved by one command: inside/mass.py, in real time."""
+
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+from . import stats
+from .machine import boot, run_inside
+from .report import Row, Target, spread
+
+MANY = 10_000
+
+
+def _each(cost: list[dict[str, Any]], key: str, count: int) -> list[float]:
+    """Microseconds of each connection, of all moves of so many."""
+    return [c[key] / c["count"] / 1000 for c in cost if c["count"] == count and key in c]
+
+
+def _cost_row(cost: list[dict[str, Any]], count: int, where: str) -> Row:
+    command, call = _each(cost, "command_ns", count), _each(cost, "call_ns", count)
+    return Row(f"crowd.cost-{where}", f"{count:,} moved, on {where.upper()}: each", "us", value=stats.median(command),
+               spread=spread(command), interval=stats.interval_of_median(command), target=Target("<=", 50),
+               samples=cost,
+               compare={"netlink call alone": stats.median(call),
+                        "user and system time": stats.median(_each(cost, "cpu_ns", count))},
+               note="from the start of migrate-ctl to its end, when the last request has been handed to the device; "
+                    "nothing else ran on that processor")
+
+
+def _linear_row(cost: list[dict[str, Any]], count: int, where: str) -> Row:
+    few, many = _each(cost, "call_ns", count // 10), _each(cost, "call_ns", count)
+    row = Row(f"crowd.linear-{where}", f"{count:,} to {count // 10:,} moved, on {where.upper()}: each", "us", value=stats.median(many),
+              ratio=stats.median(many) / stats.median(few), target=Target("<=", 1.25), judged="ratio",
+              compare={"of a tenth": stats.median(few)})
+    row.note = "the netlink call alone: migrate-ctl itself takes as long for one connection as for many"
+    if len(few) == len(many) > 1:
+        row.interval = stats.ratio_of_medians([list(zip(many, few, strict=True))])[1]
+    return row
+
+
+def _all_row(found: dict[str, Any]) -> Row:
+    row = Row("crowd.resumed", f"{found['count']:,} moved: carry data again", "", value=found["resumed"],
+              target=Target(">=", found["count"]), samples=[found],
+              compare={"committed": found["committed"], "requests": found["sent"],
+                       "sent twice": found["repeated"], "dropped by own queue": found["dropped"]})
+    if found["dropped"] or found["repeated"] or found["committed"] != found["count"]:
+        row.verdict, row.note = "miss", "requests were lost, or sent twice"
+    return row
+
+
+def rows(kernels: dict[str, pathlib.Path], out: pathlib.Path, quick: bool, say: Callable[[str], None]) -> list[Row]:
+    """The rows crowd.*"""
+    count = MANY // 5 if quick else MANY
+    say(f"crowd: {count:,} connections on UML")
+    opts = boot.Options(kernel=str(kernels["uml-plain"]), virtual=False, budget=900, mem="2G")
+    uml = run_inside("mass.py", [str(count), "2" if quick else "7"], out / "crowd-uml", opts)
+    return [_all_row(uml["all"]), _cost_row(uml["cost"], count, "uml"), _linear_row(uml["cost"], count, "uml")]
