@@ -97,7 +97,8 @@ class Ends(Pair):
         with pytest.raises(ConnectionResetError):
             there.recv(1)
         assert not VIRTUAL or time.monotonic() - began < RTT / 2 + SMALL
-        assert [changed(h, c) for h, c in zip((self.lab.a, self.lab.b), before)] == [{}, {}]
+        for host, count in zip((self.lab.a, self.lab.b), before):
+            assert not {"Wait", "RstDeferred", "RstHint", "RstAuth"} & set(changed(host, count))
 
     def is_plain(self, end="b"):
         """Data flow, nobody believes in migration, and a reset ends it at once."""
@@ -246,11 +247,6 @@ def test_listener_with_keys_for_others(lab, kind):
     Ends(lab, server=[make(lab.s.v4)]).is_plain()
 
 
-LATE = ("a migrate command is accepted for a connection that is signed by now, whose MSYNs, not signed, are "
-        "dropped: it is cut off")
-
-
-@pytest.mark.xfail(strict=True, raises=pytest.fail.Exception, reason=LATE)
 @pytest.mark.parametrize("end", ["a", "b"])
 def test_keys_that_come_later(lab, end):
     """Two programs begin to sign on a connection that has agreed: from then on it is a plain one."""

@@ -1,0 +1,440 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Many moves, many connections, both ends at once; and what is lost on the way.
+
+Where nothing need be lost nothing may be late: holes in the data are measured
+in captures, on virtual time.
+"""
+
+import json
+import os
+import socket
+import time
+
+import pytest
+
+from conftest import VIRTUAL
+from crowd import Crowd, Ticks
+from tcplab import capture
+from tcplab.topology import wait_for
+from test_moves import carry_on, resume
+from traffic import STREAMS, Both, Download, Idle, Upload
+from wire import ACK, SYN, Pair, Raw, again, changed, dropping
+
+RTT = 0.05
+SMALL = 0.006
+SIZE = 2 << 20
+TRIAL = 1
+M32 = 0xFFFFFFFF
+# An option of ours that comes first after timestamps; to be followed by the number of its form.
+FORM = "tcp flags & syn == 0 @th,160,32 0x0101080a @th,256,8 254 @th,272,16 0x4d49 @th,288,4"
+CONFIRM = f"{FORM} 2"
+NO_SYN = 2
+
+
+def agree(lab, port):
+    """Waits until both ends rest, each where the other takes it to be."""
+    def check():
+        a, b = lab.a.connection(port), lab.b.connection(port)
+        return (a["state"] == b["state"] == "idle"
+                and (a["local-addr"], a["remote-addr"]) == (b["remote-addr"], b["local-addr"])
+                and (a["local-port"], a["remote-port"]) == (b["remote-port"], b["local-port"]))
+    wait_for("both ends to agree on where they are", check, 30)
+
+
+def grown(segs, port):
+    """[time] when the data that came without a gap have grown, for one connection's receiver."""
+    out, first, late = [], None, {}
+    for seg in segs:
+        if seg.out or port not in (seg.sport, seg.dport) or seg.flags & capture.RST:
+            continue
+        if first is None:
+            if seg.flags & SYN:
+                first, upto = (seg.seq + 1) & M32, 0
+            continue
+        if not seg.length or seg.flags & SYN:
+            continue
+        start = (seg.seq - first) & M32
+        late[start] = max(late.get(start, 0), start + seg.length)
+        before = upto
+        while any(s <= upto < e for s, e in late.items()):
+            upto = max(e for s, e in late.items() if s <= upto)
+            late = {s: e for s, e in late.items() if e > upto}
+        if upto > before:
+            out.append(seg.time)
+        late = {s: e for s, e in late.items() if e > upto}
+    return out
+
+
+def hole(lab, host, port, since=0.0):
+    """The longest time between two data that a host got one after the other, after a moment."""
+    times = [t for t in grown(lab.segments(host), port) if t >= since]
+    return max(b - a for a, b in zip(times, times[1:]))
+
+
+def repeated(lab, host, port):
+    """Data that a host has sent more than once, in segments."""
+    top, count = None, 0
+    for seg in lab.segments(host):
+        if seg.out and seg.length and port in (seg.sport, seg.dport):
+            if top is not None and (seg.seq - top) & M32 > 1 << 31:
+                count += 1
+            else:
+                top = (seg.seq + seg.length) & M32
+    return count
+
+
+# ---- Both ends at once ----
+
+def both_leave(lab, traffic, lead, trial=0):
+    """A and B have new addresses at once, and lose the old; A is told lead seconds before B."""
+    ends = {}
+    old = lab.a.point, lab.b.point
+    new = lab.a.attach("g1"), lab.b.attach("g2")
+    for host, mine, other in ((lab.a, *new), (lab.b, *new[::-1])):
+        attr = "v6" if traffic.v6 else "v4"
+        ends[host.name] = (host.family(), host.connection(traffic.port)["cookie"],
+                           {"new_local_addr": getattr(mine, attr), "new_remote_addr": getattr(other, attr)})
+    lab.a.detach(old[0])
+    lab.b.detach(old[1])
+    for i, name in enumerate("ab" if lead >= 0 else "ba"):
+        if i:
+            time.sleep(abs(lead))
+        family, cookie, where = ends[name]
+        family.migrate(cookie, **where, flags=trial or None)
+    for family, _, _ in ends.values():
+        family.close()
+
+
+LEADS = [-0.9, -0.5, -0.1, 0, 0.1, 0.5, 0.9]
+ORDERS = [(kind, lead) for kind in STREAMS for lead in (LEADS if kind in (Download, Upload) else LEADS[::2])]
+
+
+@pytest.mark.parametrize("kind,lead", ORDERS)
+def test_both_move(make_lab, kind, lead):
+    """Each is told the other's new address; A so many RTTs before B."""
+    lab = make_lab(rtt=RTT, at={"a": "g2", "b": "g1"})
+    traffic = kind(lab, size=SIZE)
+    traffic.until(SIZE // 4)
+    both_leave(lab, traffic, lead * RTT)
+    resume(lab, traffic, RTT)
+    agree(lab, traffic.port)
+    traffic.finish()
+    assert lab.resets(traffic.port) == []
+
+
+@pytest.mark.parametrize("kind", [Download, Upload])
+def test_both_move_ipv6(make_lab, kind):
+    """The same over IPv6, at the same moment."""
+    lab = make_lab(rtt=RTT, at={"a": "g2", "b": "g1"})
+    traffic = kind(lab, v6=True, size=SIZE)
+    traffic.until(SIZE // 4)
+    both_leave(lab, traffic, 0)
+    resume(lab, traffic, RTT)
+    agree(lab, traffic.port)
+    traffic.finish()
+    assert lab.resets(traffic.port) == []
+
+
+@pytest.mark.parametrize("flags", [0, NO_SYN], ids=["syn", "no syn"])
+@pytest.mark.parametrize("kind", [Both, Idle])
+def test_crossing_requests_on_the_path_in_use(make_lab, kind, flags):
+    """Both ask at once whether the other is where it was."""
+    lab = make_lab(rtt=RTT, at={"a": "g2", "b": "g1"})
+    traffic = kind(lab, size=SIZE)
+    traffic.until(SIZE // 4)
+    for host in (lab.a, lab.b):
+        with host.family() as family:
+            family.migrate(host.connection(traffic.port)["cookie"], new_local_addr=host.v4, flags=flags or None)
+    traffic.resumed()
+    agree(lab, traffic.port)
+    traffic.finish()
+    assert lab.resets(traffic.port) == []
+
+
+# ---- Many ----
+
+@pytest.mark.parametrize("kind", [Download, Upload])
+def test_a_hundred_moves(make_lab, kind):
+    """One after the other, each as soon as the last has carried data, while links lose and reorder."""
+    lab = make_lab(rtt=0.02, at={"a": "g2"})
+    places = ["g2", "n1", "n2", "g1"]
+    for place in places:
+        lab.set_link(place, loss=2, reorder=5, delay=0.002)
+    traffic = kind(lab, size=4 * SIZE)
+    traffic.until(SIZE // 8)
+    for i in range(1, 101):
+        lab.a.move(places[i % len(places)])
+        traffic.resumed()
+    traffic.finish()
+
+
+def drops(lab):
+    """What the queues of all hosts and routers have dropped."""
+    return sum(q["drops"] for node in [*lab.hosts.values(), *lab.boxes.values()]
+               for q in json.loads(node.run("tc -s -j qdisc show").stdout))
+
+
+@pytest.fixture
+def wide(make_lab):
+    """A lab whose queues are as long as those of real devices. Nothing is in them but what waits for the link."""
+    lab = make_lab(rtt=0, at={"a": "g2", "b": "g1"})
+    for place in ("g1", "g2", "core"):
+        lab.set_link(place, limit=1000)
+    return lab
+
+
+CROWD = 1000
+
+
+def test_a_thousand_connections(wide):
+    """One command moves them all: not one MSYN is lost, none said twice, and all have moved at once."""
+    crowd = Crowd(wide, CROWD)
+    time.sleep(1)
+    before = [h.counters() for h in (wide.a, wide.b)]
+    lost = drops(wide)
+    began = time.monotonic()
+    wide.a.move("core")
+    wait_for("all to have moved", lambda: crowd.settled(wide.a, 1) and crowd.settled(wide.b, 1), 30, 0.01)
+    took = time.monotonic() - began
+    assert drops(wide) == lost
+    there, here = changed(wide.a, before[0]), changed(wide.b, before[1])
+    assert there == {"MsynSent": CROWD, "AnswerRcvd": CROWD, "Commit": CROWD}
+    assert here == {"MsynRcvd": CROWD, "AnswerSent": CROWD, "ConfirmRcvd": CROWD, "Commit": CROWD,
+                    "CommitPassive": CROWD}
+    # A thousand MSYNs take 7 ms of the link, and so do the answers and all that follows.
+    assert not VIRTUAL or took < 0.05, f"{took:.3f} s"
+    crowd.exchange(5000)
+    crowd.close()
+
+
+def test_a_thousand_busy_connections(wide):
+    """All have data under way, both ways, when they move: none is lost, wrong or mixed up."""
+    crowd = Crowd(wide, CROWD)
+    crowd.say(5000)
+    crowd.pump(CROWD * 2000)
+    wide.a.move("core")
+    crowd.pump()
+    for host in (wide.a, wide.b):
+        wait_for("all to have moved", lambda: crowd.settled(host, 1), 30, 0.05)
+    crowd.exchange(500)
+    crowd.close()
+
+
+# ---- Where nothing need be lost ----
+
+WAYS = {Download: "a", Upload: "b", Both: "ab"}
+
+
+@pytest.mark.virtual
+@pytest.mark.parametrize("kind,place", [(Download, "core"), (Upload, "core"), (Both, "n2")])
+def test_make_before_break_at_full_rate(make_lab, kind, place):
+    """The new path begins with a small window while the old one's last data arrive: no time-out."""
+    lab = make_lab(rtt=RTT, at={"a": "g2"})
+    traffic = kind(lab)
+    traffic.until(traffic.size // 4)
+    since = time.time()
+    lab.a.move(place, make_before_break=True)
+    carry_on(lab, traffic, RTT)
+    for receiver in WAYS[kind]:
+        assert hole(lab, receiver, traffic.port, since) < 4 * RTT
+
+
+@pytest.fixture
+def ticking(make_lab):
+    """A connection over which both ends say something every few milliseconds."""
+    lab = make_lab(rtt=RTT, at={"a": "g2", "b": "g1"})
+    with Pair(lab) as pair:
+        for sock in (pair.a, pair.b):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        pair.ticks = [Ticks(pair.a, pair.b), Ticks(pair.b, pair.a)]
+        time.sleep(1)
+        for tick in pair.ticks:
+            tick.gap = 0
+        yield pair
+
+
+def gaps(pair):
+    """All that was said has come; the longest times without any."""
+    time.sleep(1)
+    return [tick.stop() for tick in pair.ticks]
+
+
+AGAIN = "what is in flight on the old path, which is alive, is taken for lost when a trial commits"
+
+
+@pytest.mark.virtual
+@pytest.mark.parametrize("limit", [
+    pytest.param(1.5 * RTT, id="no time-out"),
+    pytest.param(5 * Ticks.EVERY, id="no hole",
+                 marks=pytest.mark.xfail(strict=True, raises=AssertionError, reason=AGAIN))])
+def test_make_before_break(ticking, limit):
+    """A moves by a trial: how long the programs wait for anything."""
+    ticking.lab.a.move("core", make_before_break=True)
+    assert max(gaps(ticking)) < limit
+    ticking.unharmed(moves=1)
+
+
+@pytest.mark.virtual
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason=AGAIN)
+def test_make_before_break_repeats_nothing(ticking):
+    """Both paths are alive: not one segment need be sent twice."""
+    ticking.lab.a.move("core", make_before_break=True)
+    gaps(ticking)
+    assert [repeated(ticking.lab, host, ticking.port) for host in "ab"] == [0, 0]
+
+
+DEAD = {
+    "all": "ip saddr {0}",
+    "all but SYNs": "ip saddr {0} tcp flags & syn == 0",
+    "all answers": "ip daddr {0}",
+}
+STALE = ("a repeated MSYN of a trial has the sequence number of the first, which data on the old path have left "
+         "behind: BadSeq")
+
+
+@pytest.mark.virtual
+@pytest.mark.parametrize("dead", [
+    "all", "all but SYNs",
+    pytest.param("all answers", marks=pytest.mark.xfail(strict=True, raises=AssertionError, reason=STALE))])
+def test_trial_over_a_dead_path(ticking, dead):
+    """It fails, and nobody notices: the old path carries data all the time."""
+    lab = ticking.lab
+    old, new = lab.a.point, lab.a.attach("core")
+    before, other = lab.a.counters(), lab.b.counters()
+    with dropping(lab.net, DEAD[dead].format(new.v4)), lab.a.family() as family:
+        family.migrate_all(old.v4, new.v4, TRIAL)
+        wait_for("the trial to fail", lambda: changed(lab.a, before).get("TrialFailed"), 100)
+        agree(lab, ticking.port)
+        assert max(gaps(ticking)) < 5 * Ticks.EVERY
+    lab.a.detach(new)
+    assert "BadSeq" not in changed(lab.b, other)
+    ticking.talk()
+    assert lab.resets(ticking.port) == []
+
+
+@pytest.mark.virtual
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason=STALE)
+def test_trial_finds_its_way_late(ticking):
+    """The new path works only after three seconds: then A moves, and no program has waited."""
+    lab = ticking.lab
+    old, new = lab.a.point, lab.a.attach("core")
+    other = lab.b.counters()
+    with dropping(lab.net, f"ip saddr {new.v4}"), lab.a.family() as family:
+        family.migrate_all(old.v4, new.v4, TRIAL)
+        lost(lab.net, 4)
+    wait_for("A to have moved", lambda: lab.a.connection(ticking.port)["local-addr"] == new.v4, 20)
+    lab.a.detach(old)
+    assert "BadSeq" not in changed(lab.b, other)
+    assert max(gaps(ticking)) < 1.5 * RTT
+    ticking.unharmed(moves=1)
+
+
+@pytest.mark.virtual
+def test_trial_whose_last_step_is_lost(ticking):
+    """The peer has committed to a path that does not lead back: it is asked to return on the old one.
+
+    It may have been right to commit, so this takes the repetitions of CONFIRM, while A's RTO grows.
+    """
+    lab = ticking.lab
+    old, new = lab.a.point, lab.a.attach("core")
+    before, other = lab.a.counters(), lab.b.counters()
+    with dropping(lab.net, f"ip daddr {new.v4} tcp flags & syn == 0"), lab.a.family() as family:
+        family.migrate_all(old.v4, new.v4, TRIAL)
+        wait_for("B to commit", lambda: changed(lab.b, other).get("CommitPassive"), 10)
+        wait_for("the trial to fail", lambda: changed(lab.a, before).get("TrialFailed"), 100)
+        agree(lab, ticking.port)
+        assert max(gaps(ticking)) < 25
+    lab.a.detach(new)
+    ticking.talk()
+    assert lab.resets(ticking.port) == []
+
+
+# ---- Lost on the way ----
+
+def lost(box, count):
+    """Waits until so many segments have been dropped."""
+    def hits():
+        out = box.run("nft list table inet lose").stdout
+        return int(out.split("counter packets ")[1].split()[0])
+    wait_for(f"{count} segments to be lost", lambda: hits() >= count, 30, 0.002)
+
+
+@pytest.mark.virtual
+@pytest.mark.parametrize("kind", [Download, Upload, Idle])
+def test_confirm_is_lost(make_lab, kind):
+    """The first three: repeated by a timer, though A's program has nothing to say."""
+    lab = make_lab(rtt=RTT, at={"a": "g2"})
+    traffic = kind(lab)
+    traffic.until(traffic.size // 4)
+    count = 3 if kind is not Upload else 12
+    with dropping(lab.net, f"ip daddr {lab.b.v4} {CONFIRM}"):
+        lab.a.move("core")
+        began = time.monotonic()
+        lost(lab.net, count)
+    if kind is not Idle:
+        traffic.resumed()
+        # 0.05 + 0.25 + 0.5 + 1: the RTO of the new path doubles twice.
+        assert time.monotonic() - began < 2
+    carry_on(lab, traffic, RTT)
+
+
+@pytest.mark.virtual
+@pytest.mark.parametrize("kind", [Download, Upload, Both, Idle])
+def test_last_ack_is_lost_and_another_move(make_lab, kind):
+    """B has committed and A does not know when A moves on."""
+    lab = make_lab(rtt=RTT, at={"a": "g2"})
+    traffic = kind(lab)
+    traffic.until(traffic.size // 4)
+    with dropping(lab.net, f"ip saddr {lab.b.v4} {CONFIRM}"):
+        lab.a.move("core")
+        lost(lab.net, 1)
+        assert lab.a.connection(traffic.port)["state"] == "mig-confirm"
+        lab.a.move("g1")
+    carry_on(lab, traffic, RTT, times=2)
+
+
+# ---- Late segments of another life of a tuple ----
+
+STRAYS = ["data to b", "ack to b", "confirm to b", "data to a", "ack to a"]
+
+
+def stray(pair, what, first, confirm):
+    """A segment from the time when A was at its first address, now on its way again."""
+    old = {"seq": (pair.next_a if "to b" in what else pair.next_b) - 3000}
+    data = os.urandom(100) if "data" in what else b""
+    if what == "confirm to b":
+        return again(confirm)
+    if "to b" in what:
+        return pair.to_b(ACK, src=first, data=data, **old)
+    return pair.to_a(ACK, data=data, **old)
+
+
+@pytest.mark.parametrize("what", STRAYS)
+def test_stray_segment_of_an_old_life(make_lab, what):
+    """A goes away, comes back to the very address it had, and goes the same way once more.
+
+    What comes late from the first time is neither proof nor data, and is not answered
+    by a reset: while A is away, while it returns (just after its MSYN), and when it is back.
+    """
+    lab = make_lab(rtt=RTT, at={"a": "g2", "b": "g1", "s": "core"})
+    with Pair(lab) as pair:
+        first = lab.a.point
+        pair.talk()
+        pair.learn()
+        count = len(pair.seen(lab.a))
+        second = lab.a.move("core")
+        pair.unharmed(moves=1)
+        confirm = next(s for s in pair.seen(lab.a)[count:] if s.out and s.migrate == ["CONFIRM"])
+        packet = stray(pair, what, first.v4, confirm)
+        raw = Raw(lab.s)
+        raw.send([packet])
+        pair.unharmed(moves=1)
+        lab.a.move("g2", v4=first.v4, v6=first.v6)
+        raw.send([packet])
+        pair.unharmed(moves=2)
+        raw.send([packet])
+        lab.a.move("core", v4=second.v4, v6=second.v6)
+        raw.send([packet])
+        pair.unharmed(moves=3)
+        raw.close()
+        assert not any(s.out and s.flags & capture.RST for h in (lab.a, lab.b) for s in pair.seen(h))
