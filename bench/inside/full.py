@@ -10,20 +10,25 @@ what is counted is payload as it arrives, repeated or not.
 result.json: a list of objects: rtt (s), sends, moved and new (lists of s).
 """
 
+import contextlib
 import json
 import pathlib
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
-from stream import Stream, moving_lab, new_path  # noqa: E402
+from stream import Mover, Stream, moving_lab, new_path  # noqa: E402
 from tcplab import capture  # noqa: E402
 from tcplab.topology import Lab  # noqa: E402
 
 RATE = 20e6
-# netem counts what is under way too: 20 Mbit/s for 100 ms are 165 segments.
-LINK = {"rate": "20mbit", "limit": 400}
+# Behind the NAPTs; B's own link is faster, so that no queue there, full of what was
+# meant for the old place, is in the way of the new path. netem counts what is
+# under way too: 20 Mbit/s for 100 ms are 165 segments.
+NARROW = {"rate": "20mbit", "limit": 400}
+WIDE = {"rate": "100mbit", "limit": 2000}
 # Payload of what netem counts: 1448 of 1514 bytes.
 FULL = 0.95 * RATE / 8 * 1448 / 1514
 
@@ -48,7 +53,7 @@ def enough(rtt: float) -> int:
     return int(RATE / 8 * (max(2 * rtt, 0.04) * 2 + 12 * rtt + 0.3))
 
 
-def moved(lab: Lab, mover: Any, sends: str) -> float | None:
+def moved(lab: Lab, mover: Mover, sends: str) -> float | None:
     """A connection that fills the path at N1 and is moved to N2."""
     with Stream(lab, "migrate", sends) as stream:
         stream.until(enough(lab.rtt))
@@ -68,13 +73,22 @@ def new(lab: Lab, sends: str) -> float | None:
         return full_since(segments, stream.began, lab.rtt)
 
 
+@contextlib.contextmanager
+def network(rtt: float) -> Iterator[tuple[Lab, Mover]]:
+    """The thesis' network with a bottleneck at A, wherever it is."""
+    with moving_lab("migrate", rtt, **WIDE) as (lab, mover):
+        for place in ("n1", "n2"):
+            lab.set_link(place, **NARROW)
+        yield lab, mover
+
+
 def series(rtt: float, sends: str, tries: int) -> dict[str, Any]:
     """Both, so often, each in a fresh network: no metrics of an earlier one."""
     found: dict[str, list[float | None]] = {"moved": [], "new": []}
     for _ in range(tries):
-        with moving_lab("migrate", rtt, **LINK) as (lab, mover):
+        with network(rtt) as (lab, mover):
             found["moved"].append(moved(lab, mover, sends))
-        with moving_lab("migrate", rtt, **LINK) as (lab, mover):
+        with network(rtt) as (lab, mover):
             lab.a.move("n2")
             found["new"].append(new(lab, sends))
     print(rtt, sends, found, flush=True)

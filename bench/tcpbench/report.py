@@ -142,4 +142,5 @@ def write(rows: list[Row], kernels: dict[str, pathlib.Path], path: pathlib.Path)
 
 
 def _plain(row: Row) -> dict[str, Any]:
-    return {k: v for k, v in dataclasses.asdict(row).items() if v not in (None, "", [], {})}
+    always = ("id", "what", "unit", "judged", "verdict")
+    return {k: v for k, v in dataclasses.asdict(row).items() if k in always or v not in (None, "", [], {})}
