@@ -82,6 +82,7 @@ struct tcp_mig_try {
 	u32	peer_nonce;
 	u32	peer_isn;
 	u32	peer_reqno;
+	u32	peer_rcv;	/* RCV.NXT of the peer when it answered */
 	u32	sent_us;	/* tcp_clock_us() of the first transmission */
 	u16	peer_mss;
 	u8	tries;
@@ -93,8 +94,7 @@ struct tcp_mig_try {
 		answered:1,	/* the peer's answer passed */
 		unbound:1,	/* ... but was made without our nonce (spliced) */
 		spliced:1,	/* committed on such an answer and the peer's CONFIRM */
-		rexmit:1,	/* sent more than once: no RTT sample */
-		peer_nat:1;	/* as in struct tcp_migrate, once committed */
+		rexmit:1;	/* sent more than once: no RTT sample */
 };
 
 /* A Migrate-Request of the peer that was answered: the thesis' SYN_RECV */
@@ -114,6 +114,9 @@ struct tcp_mig_pend {
 };
 
 #define TCPMIG_PENDS	2
+
+/* What may be sent into a NAPT that has seen no window but that of a SYN,ACK */
+#define MIG_NAPT_WINDOW		65535
 
 #define MIG_PROBE_INTERVAL	(15 * HZ)
 
@@ -179,6 +182,7 @@ struct tcp_migrate {
 	u8			confirm[TCPMIG_LEN_CONFIRM_MAC];
 	u8			confirm_ack[TCPMIG_LEN_CONFIRM_MAC];
 	u8			confirmed_by[TCPMIG_LEN_CONFIRM_MAC];
+	u32			held_nxt;	/* SND.NXT when CONFIRM was answered */
 	u32			ack_reqno;
 	u32			ack_stamp;	/* jiffies: last signed ACK */
 	u8			ack_key;
@@ -315,7 +319,7 @@ struct tcp_mig_mreq {	/* what MREQ and MANS say */
 	u32	token;		/* of the receiver */
 	u32	nonce;		/* of the sender */
 	u32	asker_nonce;	/* MANS: of the receiver */
-	__be32	addr;
+	__be32	addr;		/* MANS: RCV.NXT */
 	__be16	port;
 	u32	seq;		/* SEG.SEQ */
 };
@@ -377,10 +381,13 @@ void tcp_mig_tomb_flush(struct net *net);
 /* tcp_migrate_addr.c */
 void tcp_mig_sk_tuple(const struct sock *sk, struct tcp_mig_tuple *t);
 void tcp_mig_skb_tuple(const struct sk_buff *skb, struct tcp_mig_tuple *t);
+bool tcp_mig_taken(const struct sock *sk, const struct tcp_mig_tuple *t);
 bool tcp_mig_is_local(const struct sock *sk, const struct in6_addr *addr);
 int tcp_mig_check_tuple(struct sock *sk, const struct tcp_mig_tuple *t);
 int tcp_mig_readdress(struct sock *sk, const struct tcp_mig_tuple *t);
-void tcp_mig_reset_path(struct sock *sk, u32 rtt_us, u16 peer_mss);
+void tcp_mig_reset_path(struct sock *sk, u32 rtt_us, u16 peer_mss, bool alive);
+void tcp_mig_acked(struct sock *sk, u32 ack);
+void tcp_mig_resend(struct sock *sk);
 void tcp_mig_restart(struct sock *sk);
 int tcp_mig_xmit(struct sock *sk, const struct tcp_mig_tuple *t, int ifindex,
 		 u32 seq, u32 ack, u8 flags, bool bare, const u8 *opt,
@@ -421,7 +428,6 @@ bool tcp_mig_enter_wait(struct sock *sk, struct tcp_migrate *mig, u8 reason,
 			int err);
 void tcp_mig_to_idle(struct sock *sk, struct tcp_migrate *mig, u8 reason);
 void tcp_mig_send_confirm(struct sock *sk, struct tcp_migrate *mig);
-void tcp_mig_confirmed(struct sock *sk, struct tcp_migrate *mig);
 bool tcp_mig_verify(struct sock *sk, struct tcp_migrate *mig,
 		    const struct sk_buff *skb, const struct tcp_mig_opt *opt,
 		    struct tcp_mig_mreq *m);

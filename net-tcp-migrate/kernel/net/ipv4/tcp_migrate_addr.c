@@ -92,6 +92,17 @@ static int tcp_mig_claim(const struct sock *sk, const struct tcp_mig_tuple *t)
 	return sk2 == sk ? 0 : -EADDRINUSE;
 }
 
+/* Does it belong to another live socket? Whoever asks has proved nothing yet. */
+bool tcp_mig_taken(const struct sock *sk, const struct tcp_mig_tuple *t)
+{
+	struct sock *sk2 = tcp_mig_established(sk, t);
+	bool taken = sk2 && sk2 != sk && sk2->sk_state != TCP_TIME_WAIT;
+
+	if (sk2)
+		sock_gen_put(sk2);
+	return taken;
+}
+
 static bool tcp_mig_is_unicast(const struct in6_addr *a)
 {
 	if (ipv6_addr_v4mapped(a)) {
@@ -245,11 +256,67 @@ static void tcp_mig_mark_all_lost(struct sock *sk)
 	tp->lost_out = 0;
 	tp->retrans_out = 0;
 	tcp_clear_all_retrans_hints(tp);
+	tcp_highest_sack_reset(sk);
 	skb_rbtree_walk(skb, &sk->tcp_rtx_queue) {
 		TCP_SKB_CB(skb)->sacked &= ~TCPCB_TAGBITS;
 		TCP_SKB_CB(skb)->sacked |= TCPCB_EVER_RETRANS;
 		tcp_mark_skb_lost(sk, skb);
 	}
+}
+
+/**
+ * tcp_mig_acked() - the peer has these bytes, as it says under its MAC
+ * @sk: the socket, locked
+ * @ack: its RCV.NXT, not checked
+ *
+ * Its acknowledgments went where we no longer are, and the first on the new
+ * path may not say more than a NAPT has seen there. A FIN is left to those:
+ * they change the state. So is what a program wants timestamps of.
+ */
+void tcp_mig_acked(struct sock *sk, u32 ack)
+{
+	struct tcp_sock *tp = tcp_sk(sk);
+	u32 una = tp->snd_una;
+	struct sk_buff *skb;
+
+	if (!between(ack, una, tp->snd_nxt))
+		return;
+	while ((skb = tcp_rtx_queue_head(sk)) && before(tp->snd_una, ack)) {
+		struct tcp_skb_cb *cb = TCP_SKB_CB(skb);
+
+		if (cb->tcp_flags & (TCPHDR_FIN | TCPHDR_SYN) ||
+		    cb->txstamp_ack)
+			break;
+		if (after(cb->end_seq, ack)) {
+			u32 len = ack - cb->seq;
+			int segs = tcp_skb_pcount(skb);
+
+			if (tcp_trim_head(sk, skb, len))
+				break;
+			tp->packets_out -= segs - tcp_skb_pcount(skb);
+			WRITE_ONCE(tp->snd_una, ack);
+			break;
+		}
+		tp->packets_out -= tcp_skb_pcount(skb);
+		WRITE_ONCE(tp->snd_una, cb->end_seq);
+		tcp_rtx_queue_unlink_and_free(skb, sk);
+	}
+	tp->bytes_acked += tp->snd_una - una;
+	if (between(tp->snd_up, una, tp->snd_una))
+		tp->snd_up = tp->snd_una;
+}
+
+/* What was sent since the move fell to a NAPT: again, now that it has seen the
+ * peer's window.
+ */
+void tcp_mig_resend(struct sock *sk)
+{
+	if (!tcp_sk(sk)->packets_out)
+		return;
+	tcp_mig_mark_all_lost(sk);
+	tcp_sk(sk)->high_seq = tcp_sk(sk)->snd_nxt;
+	tcp_set_ca_state(sk, TCP_CA_Loss);
+	tcp_xmit_retransmit_queue(sk);
 }
 
 static void tcp_mig_reset_rtt(struct sock *sk, u32 rtt_us)
@@ -316,7 +383,8 @@ static void tcp_mig_reset_congestion(struct sock *sk)
 	tp->max_packets_out = 0;
 	tp->cwnd_usage_seq = tp->snd_nxt;
 	tp->reordering = READ_ONCE(sock_net(sk)->ipv4.sysctl_tcp_reordering);
-	tcp_snd_cwnd_set(tp, tcp_init_cwnd(tp, __sk_dst_get(sk)));
+	tcp_snd_cwnd_set(tp, tcp_packets_in_flight(tp) +
+			     tcp_init_cwnd(tp, __sk_dst_get(sk)));
 	tp->snd_cwnd_stamp = tcp_jiffies32;
 	tp->high_seq = tp->snd_nxt;
 	WRITE_ONCE(sk->sk_pacing_rate, READ_ONCE(sk->sk_max_pacing_rate));
@@ -324,7 +392,7 @@ static void tcp_mig_reset_congestion(struct sock *sk)
 
 	tcp_set_ca_state(sk, TCP_CA_Open);
 	tcp_init_congestion_control(sk);
-	if (tp->packets_out)
+	if (tp->lost_out)
 		tcp_set_ca_state(sk, TCP_CA_Loss);
 }
 
@@ -353,17 +421,20 @@ static void tcp_mig_reset_mss(struct sock *sk, u16 peer_mss)
  * @sk: the socket, locked, already on the new tuple
  * @rtt_us: first sample of the new path, 0 if there is none
  * @peer_mss: MSS option of the peer's handshake segment, 0 if none
+ * @alive: the old path still delivers what is in flight; it does not load the
+ *         new one
  *
  * Both ends do this, RFC 9040 and RFC 5681 4.1: the path is another one.
  */
-void tcp_mig_reset_path(struct sock *sk, u32 rtt_us, u16 peer_mss)
+void tcp_mig_reset_path(struct sock *sk, u32 rtt_us, u16 peer_mss, bool alive)
 {
 	struct tcp_sock *tp = tcp_sk(sk);
 
 	tcp_mstamp_refresh(tp);
 	tcp_mig_reset_mss(sk, peer_mss);
 	tcp_mig_reset_rtt(sk, rtt_us);
-	tcp_mig_mark_all_lost(sk);
+	if (!alive || tp->lost_out || tp->retrans_out)
+		tcp_mig_mark_all_lost(sk);
 	tcp_mig_reset_congestion(sk);
 	tp->snd_wl1 = tp->rcv_nxt - 1 - tp->max_window;
 	tp->rcv_tstamp = tcp_jiffies32;
@@ -379,6 +450,7 @@ void tcp_mig_reset_path(struct sock *sk, u32 rtt_us, u16 peer_mss)
  */
 void tcp_mig_restart(struct sock *sk)
 {
+	struct tcp_migrate *mig = tcp_mig(sk);
 	struct tcp_sock *tp = tcp_sk(sk);
 	u32 sent = tp->segs_out;
 
@@ -387,6 +459,12 @@ void tcp_mig_restart(struct sock *sk)
 	if (tp->packets_out) {
 		tcp_rearm_rto(sk);
 		tcp_xmit_retransmit_queue(sk);
+		/* Is the flight still in the queue of the old path's device? */
+		if (tp->lost_out && !tp->retrans_out &&
+		    mig->state == TCP_MIGRATE_STATE_IDLE) {
+			mig->held_nxt = tp->snd_nxt;
+			tcp_mig_arm(sk, mig, max(HZ / 100, 1));
+		}
 	}
 	tcp_push_pending_frames(sk);
 	if (tp->segs_out == sent)

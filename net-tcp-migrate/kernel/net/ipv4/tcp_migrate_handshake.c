@@ -188,6 +188,8 @@ int tcp_mig_start(struct sock *sk, const struct tcp_mig_tuple *t, int ifindex,
 
 	tcp_mig_sk_tuple(sk, &cur);
 	same = tcp_mig_tuple_eq(&cur, t);
+	if (!same && tcp_mig_taken(sk, t))
+		return -EADDRINUSE;
 	if (!(mig->own.valid && tcp_mig_tuple_eq(&mig->own.t, t)))
 		tcp_mig_cancel_try(sk, mig);
 	if (!same) {
@@ -294,7 +296,8 @@ static void tcp_mig_xmit_confirm(struct sock *sk,
  * it is on, the sequence number says how much has been sent, as far as a NAPT
  * lets it pass that has seen only the window of a SYN: this ends the peer's
  * clamp, so that it acknowledges at once what the old path had delivered. If
- * that is more, a second one says so, which gets through where no NAPT is.
+ * more was sent, another one says so first, which gets through where no NAPT
+ * is: the peer's answer tells which.
  */
 void tcp_mig_send_confirm(struct sock *sk, struct tcp_migrate *mig)
 {
@@ -302,9 +305,9 @@ void tcp_mig_send_confirm(struct sock *sk, struct tcp_migrate *mig)
 
 	if (mig->own.trial || mig->own.unbound) {
 		tcp_mig_xmit_confirm(sk, mig, seq);
-	} else if (after(nxt, seq + 65535)) {
-		tcp_mig_xmit_confirm(sk, mig, seq + 65535);
+	} else if (after(nxt, seq + MIG_NAPT_WINDOW)) {
 		tcp_mig_xmit_confirm(sk, mig, nxt);
+		tcp_mig_xmit_confirm(sk, mig, seq + MIG_NAPT_WINDOW);
 	} else {
 		tcp_mig_xmit_confirm(sk, mig, nxt);
 	}
@@ -331,13 +334,13 @@ static int tcp_mig_commit_own(struct sock *sk, struct tcp_migrate *mig)
 		if (!own->rexmit && !own->trial)
 			rtt = max_t(u32, 1, (u32)tcp_clock_us() - own->sent_us);
 		tcp_mig_begin_path(sk, mig, own->peer_isn);
-		tcp_mig_reset_path(sk, rtt, own->peer_mss);
+		tcp_mig_acked(sk, own->peer_rcv);
+		tcp_mig_reset_path(sk, rtt, own->peer_mss, own->trial);
 	}
 	if (own->unbound && after(own->peer_reqno, own->reqno))
 		tcp_mig_set_committed(mig, own->peer_reqno, false);
 	else
 		tcp_mig_set_committed(mig, own->reqno, true);
-	mig->peer_nat = own->peer_nat;
 	MIG_INC(sock_net(sk), COMMIT);
 	return 0;
 }
@@ -388,13 +391,27 @@ static void tcp_mig_answered(struct sock *sk, struct tcp_migrate *mig)
 	tcp_mig_set_state(sk, mig, TCP_MIGRATE_STATE_MIG_CONFIRM,
 			  TCP_MIGRATE_REASON_COMMITTED);
 	tcp_mig_arm(sk, mig, tcp_mig_rto(sk, 0));
-	if (tcp_sk(sk)->packets_out)
+	/* Alone, before data which a NAPT might not let pass. */
+	if (tcp_sk(sk)->snd_nxt != own->isn + 1)
 		tcp_mig_send_confirm(sk, mig);
 	tcp_mig_restart(sk);
 }
 
+/* What was sent beyond the window that a NAPT had seen may have fallen to it;
+ * look again when the acknowledgments of it would be here.
+ */
+static void tcp_mig_look_again(struct sock *sk, struct tcp_migrate *mig)
+{
+	const struct tcp_sock *tp = tcp_sk(sk);
+
+	if (!after(tp->snd_nxt, mig->own.isn + 1 + MIG_NAPT_WINDOW))
+		return;
+	mig->held_nxt = tp->snd_nxt;
+	tcp_mig_arm(sk, mig, usecs_to_jiffies(tp->srtt_us >> 5) + HZ / 200);
+}
+
 /* The peer has proved that our CONFIRM reached it. */
-void tcp_mig_confirmed(struct sock *sk, struct tcp_migrate *mig)
+static void tcp_mig_confirmed(struct sock *sk, struct tcp_migrate *mig)
 {
 	struct tcp_mig_try *own = &mig->own;
 	bool late = own->trial || own->unbound;
@@ -411,11 +428,13 @@ void tcp_mig_confirmed(struct sock *sk, struct tcp_migrate *mig)
 	own->unbound = 0;
 	mig->unconfirmed = 0;
 	tcp_mig_to_idle(sk, mig, TCP_MIGRATE_REASON_COMMITTED);
-	if (late)
-		tcp_mig_restart(sk);
-	else if (owes)
+	if (owes) {
 		/* With SND.NXT: ends the peer's clamp in one RTT. */
 		tcp_send_ack(sk);
+		tcp_mig_look_again(sk, mig);
+	}
+	if (late)
+		tcp_mig_restart(sk);
 }
 
 /* ---- Verification ---- */
@@ -602,7 +621,9 @@ static void tcp_mig_send_answer(struct sock *sk, struct tcp_migrate *mig,
 
 	if (repeated && !tcp_mig_reply_allowed(sk, mig))
 		return;
-	tcp_mig_fill_own_address(mig, &p->t, &m);
+	/* What we have got, where no NAPT looks. */
+	m.port = p->t.lport;
+	m.addr = htonl(tcp_sk(sk)->rcv_nxt);
 	tcp_mig_put_signed_mreq(mig, p->key_id, &m, opt);
 	MIG_INC(sock_net(sk), MANSSENT);
 	tcp_mig_xmit(sk, &p->t, 0, p->isn, p->peer_isn + 1,
@@ -763,7 +784,7 @@ static void tcp_mig_commit_pend(struct sock *sk, struct tcp_migrate *mig,
 	if (moved || !p.nosyn) {
 		tcp_mig_begin_path(sk, mig, p.peer_isn);
 		tcp_mig_track_path(sk, mig, skb);
-		tcp_mig_reset_path(sk, 0, p.peer_mss);
+		tcp_mig_reset_path(sk, 0, p.peer_mss, false);
 	}
 	MIG_INC(sock_net(sk), COMMIT);
 	MIG_INC(sock_net(sk), COMMITPASSIVE);
@@ -894,10 +915,8 @@ void tcp_mig_rcv_answer(struct sock *sk, struct tcp_migrate *mig,
 	MIG_INC(sock_net(sk), MANSRCVD);
 	if (own->answered && !(own->unbound && bound)) {
 		/* Our CONFIRM was lost. */
-		if (own->trial || own->unbound)
+		if (mig->state == TCP_MIGRATE_STATE_MIG_CONFIRM)
 			tcp_mig_send_confirm(sk, mig);
-		else if (mig->state == TCP_MIGRATE_STATE_MIG_CONFIRM)
-			tcp_send_ack(sk);
 		return;
 	}
 	if (after(m.reqno, mig->seen))
@@ -908,8 +927,7 @@ void tcp_mig_rcv_answer(struct sock *sk, struct tcp_migrate *mig,
 	own->peer_nonce = m.nonce;
 	own->peer_isn = m.seq;
 	own->peer_mss = tcp_mig_mss_option(th);
-	own->peer_nat = tcp_mig_is_nat(mig->key_peer, m.addr, m.port, &t->raddr,
-				       t->rport);
+	own->peer_rcv = bound ? ntohl(m.addr) : own->isn + 1;
 	tcp_mig_answered(sk, mig);
 }
 

@@ -131,6 +131,12 @@ static void tcp_mig_timer_sent(struct sock *sk, struct tcp_migrate *mig)
 	u8 max = READ_ONCE(tcp_mig_net(sock_net(sk))->syn_retries);
 
 	if (mig->own.tries <= max) {
+		u8 tries = mig->own.tries;
+
+		/* Data went on over the old path: a fresh sequence number. */
+		if (mig->own.trial || mig->soft)
+			tcp_mig_new_try(sk, mig);
+		mig->own.tries = tries;
 		tcp_mig_send_request(sk, mig);
 		tcp_mig_arm(sk, mig, tcp_mig_rto(sk, mig->own.tries - 1));
 		return;
@@ -154,10 +160,7 @@ static void tcp_mig_timer_confirm(struct sock *sk, struct tcp_migrate *mig)
 	struct tcp_mig_try *own = &mig->own;
 
 	if (own->tries++ < MIG_CONFIRM_TRIES) {
-		if (own->trial || own->unbound)
-			tcp_mig_send_confirm(sk, mig);
-		else
-			tcp_send_ack(sk);
+		tcp_mig_send_confirm(sk, mig);
 		tcp_mig_arm(sk, mig, tcp_mig_rto(sk, own->tries));
 		return;
 	}
@@ -221,6 +224,11 @@ void tcp_mig_timer(struct timer_list *t)
 		goto out;
 	}
 	switch (mig->state) {
+	case TCP_MIGRATE_STATE_IDLE:
+		/* See tcp_mig_look_again() */
+		if (before(tcp_sk(sk)->snd_una, mig->held_nxt))
+			tcp_mig_resend(sk);
+		break;
 	case TCP_MIGRATE_STATE_MIG_SENT:
 		tcp_mig_timer_sent(sk, mig);
 		break;
