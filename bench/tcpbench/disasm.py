@@ -3,8 +3,8 @@
 
 Each hooked object file is taken apart. A jump label of tcp_migrate_key is an
 entry of __jump_table: where the NOP is, and where it leads once the key is on. From
-every function's entry all code is followed that can run while the labels are
-NOPs; what refers to a symbol of the extension must not be among it. Settings,
+every function's entry all code is followed that can run while these labels are
+NOPs, whatever other keys are; what refers to a symbol of the extension must not be among it. Settings,
 statistics and diagnosis, which nobody calls for a segment, are named below and
 listed as what they are.
 
@@ -87,19 +87,23 @@ class Object:
             raise LabError(f"{path} is missing: run make qemu qemu-vanilla")
         self.code: dict[Place, Insn] = {}
         self.entries: dict[str, Place] = {}
+        self._sections = [words[1] for line in _objdump(path, "-h")
+                          if len(words := line.split()) > 1 and words[0].isdigit()]
         self._disassemble(path)
-        self.labels = dict(self._jump_table(path))
+        labels = list(self._jump_table(path))
+        self.labels = {site: target for key, site, target in labels if key == KEY}
+        # Other keys may be on or off.
+        self.others = {site: target for key, site, target in labels if key != KEY}
         self.tables = self._switch_targets(path)
 
     def _disassemble(self, path: pathlib.Path) -> None:
         section, function, last = "", "", None
-        for line in _objdump(path, "-dr", "--no-show-raw-insn", "-w"):
+        for line in _objdump(path, "-dr", "--no-show-raw-insn"):
             if line.startswith("Disassembly of section "):
                 section, last = line.split()[-1].rstrip(":"), None
             elif found := _FUNCTION.match(line):
                 function = found[1]
-                last_entry = function
-                self.entries.setdefault(last_entry, (section, int(line.split()[0], 16)))
+                self.entries.setdefault(function, (section, int(line.split()[0], 16)))
             elif (reloc := _reloc(line)) and last:
                 last.relocs.append(reloc[1])
             elif found := _INSN.match(line):
@@ -119,46 +123,44 @@ class Object:
         return None
 
     def _relocs(self, path: pathlib.Path, section: str) -> Iterator[tuple[int, Reloc]]:
-        for line in _objdump(path, "-r", "-j", section):
+        for line in _objdump(path, "-r", "-j", section) if section in self._sections else []:
             words = line.split()
             if len(words) == 3 and words[1].startswith("R_X86_64"):
                 found = _reloc(f"  {words[0]}: {words[1]} {words[2]}")
                 if found:
                     yield found
 
-    def _jump_table(self, path: pathlib.Path) -> Iterator[tuple[Place, Place]]:
-        """(the NOP, its target) of every label of our key; entries are of 16 bytes."""
+    def _jump_table(self, path: pathlib.Path) -> Iterator[tuple[str, Place, Place]]:
+        """(key, place of the NOP or jump, its target) of every label; entries are of 16 bytes."""
         entries: dict[int, dict[int, Reloc]] = {}
         for offset, reloc in self._relocs(path, "__jump_table"):
             entries.setdefault(offset // 16, {})[offset % 16] = reloc
         for entry in entries.values():
-            if entry[8].symbol == KEY:
-                site, target = (self._place(entry[i], entry[i].addend) for i in (0, 4))
-                if site and target:
-                    yield site, target
+            site, target = (self._place(entry[i], entry[i].addend) for i in (0, 4))
+            if site and target:
+                yield entry[8].symbol, site, target
 
     def _switch_targets(self, path: pathlib.Path) -> list[Place]:
         """Code that tables in read-only data point at: targets of switch statements."""
-        out = []
-        for line in _objdump(path, "-h"):
-            words = line.split()
-            if len(words) > 1 and words[1].startswith(".rodata"):
-                places = (self._place(r, r.addend) for _, r in self._relocs(path, words[1]))
+        out: list[Place] = []
+        for section in self._sections:
+            if section.startswith(".rodata"):
+                places = (self._place(r, r.addend) for _, r in self._relocs(path, section))
                 out += [p for p in places if p in self.code]
         return out
 
     def _targets(self, insn: Insn) -> list[Place]:
         """Where a jump leads within this file."""
+        if insn.operands.startswith("*"):
+            # To any target of a table that lies in this function.
+            mine = insn.function.removesuffix(".cold")
+            return [t for t in self.tables if self.code[t].function.removesuffix(".cold") == mine]
         for reloc in insn.relocs:
             # Relative to the end of the four bytes it fills in.
             place = self._place(reloc, reloc.addend + 4)
             return [place] if place else []
         found = re.match(r"^([0-9a-f]+)\b", insn.operands)
-        if found:
-            return [(insn.place[0], int(found[1], 16))]
-        # An indirect jump: to any target of a table that lies in this function.
-        mine = insn.function.removesuffix(".cold")
-        return [t for t in self.tables if self.code[t].function.removesuffix(".cold") == mine]
+        return [(insn.place[0], int(found[1], 16))] if found else []
 
     def reached(self, entry: Place) -> set[Place]:
         """What can run from here while all our labels are NOPs."""
@@ -170,11 +172,18 @@ class Object:
                 continue
             seen.add(place)
             insn = self.code[place]
-            if insn.name.startswith("j"):
+            if place in self.others:
+                work += [self.others[place], *([insn.next] if insn.next else [])]
+            elif insn.name.startswith("j"):
                 work += [t for t in self._targets(insn) if self._inside(insn, t)]
             if insn.next and insn.name not in _ENDS:
                 work.append(insn.next)
         return seen
+
+    def references(self, function: str) -> int:
+        """To symbols of ours in all of a function, run or not."""
+        return sum(bool(OURS.match(r.symbol)) for insn in self.code.values()
+                   if insn.function.removesuffix(".cold") == function for r in insn.relocs)
 
     def _inside(self, insn: Insn, target: Place) -> bool:
         """A jump to another function is a call at the end of this one."""
@@ -191,6 +200,7 @@ class Function:
     labels: int
     off: int                # instructions that can run while it is off
     vanilla: int | None     # ... of the unpatched kernel
+    hidden: int             # references to symbols of ours behind labels
     bare: list[str]         # symbols of ours reached without a label
 
 
@@ -205,7 +215,7 @@ def _functions(file: str, mine: Object, base: Object) -> Iterator[Function]:
         bare += [f"label at {site[1]:x} is no NOP" for site in wrong]
         if labels or bare:
             theirs = len(base.reached(base.entries[name])) if name in base.entries else None
-            yield Function(file, name, len(labels), len(reached), theirs, bare)
+            yield Function(file, name, len(labels), len(reached), theirs, mine.references(name) - len(bare), bare)
 
 
 def hooked() -> list[str]:
@@ -238,11 +248,13 @@ def rows(kernels: dict[str, pathlib.Path], out: pathlib.Path, quick: bool, say: 
     say(f"code: what was found in each function is in {out}/code.txt")
     bare = [f for f in found if f.bare and f.name not in INTERFACE]
     labels = sum(f.labels for f in found)
-    if not labels:
-        raise LabError("no jump label of tcp_migrate_key: is CONFIG_JUMP_LABEL set?")
+    hidden = sum(f.hidden for f in found)
+    if not labels or not hidden:
+        raise LabError("no jump label of tcp_migrate_key, or nothing behind one: is CONFIG_JUMP_LABEL set?")
     grown = [f.off - f.vanilla for f in found if f.vanilla and not f.bare]
     first = Row("code.bare", "off, x86-64: references without jump label", "", value=len(bare), target=Target("<=", 0),
                 compare={"jump labels": labels, "functions with them": sum(f.labels > 0 for f in found),
+                         "references behind them": hidden,
                          "calls from settings and statistics": sum(bool(f.bare) for f in found) - len(bare)},
                 note="; ".join(f"{f.file} {f.name}: {', '.join(f.bare)}" for f in bare))
     second = Row("code.grown", "off, x86-64: instructions more, all functions", "", value=sum(grown),
