@@ -126,10 +126,15 @@ class Ends(Pair):
                      timeout)
 
     def not_reset(self) -> None:
-        """No RST without proof was sent by an end, nor by a box. Ends the captures."""
+        """Nobody has sent an RST without proof. Ends the captures."""
+        assert self.lab.resets(self.listener.getsockname()[1]) == []
+
+    def resets_of_boxes(self) -> list[str]:
+        """RSTs that an end has received and neither end has sent. Ends the captures."""
+        self.not_reset()
         port = self.listener.getsockname()[1]
-        assert [f"{name}: {seg}" for name in self.lab.captures for seg in self.lab.segments(name)
-                if seg.flags & RST and port in (seg.sport, seg.dport) and "RST-AUTH" not in seg.migrate] == []
+        return [f"{host.name}: {seg}" for host in self.hosts for seg in self.lab.segments(host.name)
+                if seg.flags & RST and port in (seg.sport, seg.dport) and "RST-AUTH" not in seg.migrate]
 
     def close_second(self, closer: str) -> None:
         """After one end has closed its direction the other does, and all is over."""
