@@ -21,7 +21,10 @@ AMOUNT = {"rr": 500, "connect": 100, "bulk": 20}
 def main() -> None:
     enabled, slices = sys.argv[1], int(sys.argv[2])
     pair.build(enabled)
-    result = {mode: pair.load(mode, slices, amount, True) for mode, amount in AMOUNT.items()}
+    result = {}
+    for mode, amount in AMOUNT.items():
+        print(mode, flush=True)
+        result[mode] = pair.load(mode, slices, amount, True)
     agreed = pair.counters("client").get("Agreed", 0)
     if bool(agreed) != (enabled == "2"):
         raise RuntimeError(f"{agreed} connections agreed on migration with enabled={enabled}")
