@@ -94,7 +94,9 @@ struct tcp_mig_try {
 		answered:1,	/* the peer's answer passed */
 		unbound:1,	/* ... but was made without our nonce (spliced) */
 		spliced:1,	/* committed on such an answer and the peer's CONFIRM */
-		rexmit:1;	/* sent more than once: no RTT sample */
+		rexmit:1,	/* sent more than once: no RTT sample */
+		napt:1;		/* there is one on the new path, or may be */
+	u8	hold:1;		/* gated in MIG_CONFIRM */
 };
 
 /* A Migrate-Request of the peer that was answered: the thesis' SYN_RECV */

@@ -127,6 +127,7 @@ void tcp_mig_new_try(struct sock *sk, struct tcp_migrate *mig)
 	own->unbound = 0;
 	own->rexmit = 0;
 	own->spliced = 0;
+	own->hold = 0;
 }
 
 void tcp_mig_cancel_try(struct sock *sk, struct tcp_migrate *mig)
@@ -296,8 +297,8 @@ static void tcp_mig_xmit_confirm(struct sock *sk,
  * it is on, the sequence number says how much has been sent, as far as a NAPT
  * lets it pass that has seen only the window of a SYN: this ends the peer's
  * clamp, so that it acknowledges at once what the old path had delivered. If
- * more was sent, another one says so first, which gets through where no NAPT
- * is: the peer's answer tells which.
+ * more was sent, and no NAPT is there, another one says so first. (A NAPT would
+ * not translate it, nor what it is answered with, and reset.)
  */
 void tcp_mig_send_confirm(struct sock *sk, struct tcp_migrate *mig)
 {
@@ -306,7 +307,8 @@ void tcp_mig_send_confirm(struct sock *sk, struct tcp_migrate *mig)
 	if (mig->own.trial || mig->own.unbound) {
 		tcp_mig_xmit_confirm(sk, mig, seq);
 	} else if (after(nxt, seq + MIG_NAPT_WINDOW)) {
-		tcp_mig_xmit_confirm(sk, mig, nxt);
+		if (!mig->own.napt)
+			tcp_mig_xmit_confirm(sk, mig, nxt);
 		tcp_mig_xmit_confirm(sk, mig, seq + MIG_NAPT_WINDOW);
 	} else {
 		tcp_mig_xmit_confirm(sk, mig, nxt);
@@ -388,13 +390,17 @@ static void tcp_mig_answered(struct sock *sk, struct tcp_migrate *mig)
 		tcp_mig_commit_failed(sk, mig, err);
 		return;
 	}
+	/* Nothing to send yet that a NAPT would let pass? */
+	own->hold = own->napt && after(tcp_sk(sk)->snd_una,
+				       own->isn + 1 + MIG_NAPT_WINDOW);
 	tcp_mig_set_state(sk, mig, TCP_MIGRATE_STATE_MIG_CONFIRM,
 			  TCP_MIGRATE_REASON_COMMITTED);
 	tcp_mig_arm(sk, mig, tcp_mig_rto(sk, 0));
 	/* Alone, before data which a NAPT might not let pass. */
 	if (tcp_sk(sk)->snd_nxt != own->isn + 1)
 		tcp_mig_send_confirm(sk, mig);
-	tcp_mig_restart(sk);
+	if (!own->hold)
+		tcp_mig_restart(sk);
 }
 
 /* What was sent beyond the window that a NAPT had seen may have fallen to it;
@@ -415,7 +421,8 @@ static void tcp_mig_confirmed(struct sock *sk, struct tcp_migrate *mig)
 {
 	struct tcp_mig_try *own = &mig->own;
 	bool late = own->trial || own->unbound;
-	bool owes = tcp_sk(sk)->packets_out;
+	bool held = own->hold;
+	bool owes = tcp_sk(sk)->packets_out || held;
 	int err = 0;
 
 	if (late)
@@ -433,7 +440,7 @@ static void tcp_mig_confirmed(struct sock *sk, struct tcp_migrate *mig)
 		tcp_send_ack(sk);
 		tcp_mig_look_again(sk, mig);
 	}
-	if (late)
+	if (late || held)
 		tcp_mig_restart(sk);
 }
 
@@ -621,8 +628,8 @@ static void tcp_mig_send_answer(struct sock *sk, struct tcp_migrate *mig,
 
 	if (repeated && !tcp_mig_reply_allowed(sk, mig))
 		return;
-	/* What we have got, where no NAPT looks. */
-	m.port = p->t.lport;
+	/* What we have got, where no NAPT looks; and whether there is one. */
+	m.port = p->nat ? 0 : p->t.lport;
 	m.addr = htonl(tcp_sk(sk)->rcv_nxt);
 	tcp_mig_put_signed_mreq(mig, p->key_id, &m, opt);
 	MIG_INC(sock_net(sk), MANSSENT);
@@ -928,6 +935,7 @@ void tcp_mig_rcv_answer(struct sock *sk, struct tcp_migrate *mig,
 	own->peer_isn = m.seq;
 	own->peer_mss = tcp_mig_mss_option(th);
 	own->peer_rcv = bound ? ntohl(m.addr) : own->isn + 1;
+	own->napt = !bound || !m.port || mig->peer_nat;
 	tcp_mig_answered(sk, mig);
 }
 
