@@ -96,7 +96,7 @@ Result<std::vector<Connection>> fetch(tcpmigrate::Client& client, const std::opt
     if (!one) {
         return one.error();
     }
-    return std::vector{std::move(*one)};
+    return std::vector{*one};
 }
 
 }  // namespace

@@ -40,7 +40,7 @@ json target_json(const tcpmigrate::Target& target) {
 
 std::string hex(std::uint32_t value) {
     std::array<char, 12> text{};
-    std::snprintf(text.data(), text.size(), "%08x", value);
+    static_cast<void>(std::snprintf(text.data(), text.size(), "%08x", value));
     return text.data();
 }
 
@@ -214,8 +214,8 @@ std::string duration(std::uint64_t milliseconds) {
     const auto seconds = milliseconds / 1000;
     if (seconds < 60) {
         std::array<char, 32> text{};
-        std::snprintf(text.data(), text.size(), "%.1f s",
-                      static_cast<double>(milliseconds) / 1000.0);
+        static_cast<void>(std::snprintf(text.data(), text.size(), "%.1f s",
+                                        static_cast<double>(milliseconds) / 1000.0));
         return text.data();
     }
     if (seconds < 3600) {

@@ -71,8 +71,8 @@ std::array<bpf_insn, 13> sockops_program(int option, int value) {
         move(BPF_REG_2, IPPROTO_TCP),
         move(BPF_REG_3, option),
         insn(BPF_ALU64 | BPF_MOV | BPF_X, BPF_REG_4, BPF_REG_10, 0, 0),
-        insn(BPF_ALU64 | BPF_ADD | BPF_K, BPF_REG_4, 0, 0,
-             -4),  // NOLINT(misc-redundant-expression)
+        // NOLINTNEXTLINE(misc-redundant-expression): BPF_ADD and BPF_K are both 0
+        insn(BPF_ALU64 | BPF_ADD | BPF_K, BPF_REG_4, 0, 0, -4),
         move(BPF_REG_5, sizeof(int)),
         // A kernel without the option answers EINVAL; the connection is then a plain one.
         insn(BPF_JMP | BPF_CALL, 0, 0, 0, BPF_FUNC_setsockopt),

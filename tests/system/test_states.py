@@ -422,8 +422,8 @@ def test_nothing_is_written_and_the_queue_goes_out(connect, mover):
     assert sum(s.length for s in segs[first:]) == len(data)
 
 
-@pytest.mark.xfail(strict=False, reason="B's signed ACK is at its SND.NXT, which is beyond what the NAPT lets pass if B "
-                   "has more than 64 KiB in flight; the NAPT resets, B probes, and the data are right")
+@pytest.mark.xfail(strict=False, reason="B's signed ACK is at its SND.NXT, which is beyond what the NAPT lets pass if "
+                   "B has more than 64 KiB in flight; the NAPT resets, B probes, and the data are right")
 def test_napt_does_not_reset_when_much_is_in_flight(connect):
     """Both send at full rate; the mover's new NAPT takes every segment for what it is."""
     ends = connect("a")

@@ -21,12 +21,12 @@ Result<std::vector<Connection>> decode_all(const Reply& reply) {
         if (!conn) {
             return conn.error();
         }
-        by_cookie.insert_or_assign(conn->cookie, std::move(*conn));
+        by_cookie.insert_or_assign(conn->cookie, *conn);
     }
     std::vector<Connection> all;
     all.reserve(by_cookie.size());
-    for (auto& [cookie, conn] : by_cookie) {
-        all.push_back(std::move(conn));
+    for (const auto& [cookie, conn] : by_cookie) {
+        all.push_back(conn);
     }
     return all;
 }

@@ -16,6 +16,7 @@
 #ifndef _TCP_MIGRATE_INTERNAL_H
 #define _TCP_MIGRATE_INTERNAL_H
 
+#include <linux/bitops.h>
 #include <linux/rhashtable.h>
 #include <linux/tcp.h>
 #include <net/netns/generic.h>
@@ -350,7 +351,7 @@ void tcp_mig_put_echo(u8 *p, bool role, u32 mac24);
 /* The 32-bit ReqNo nearest to @near whose low 8 bits are @low. */
 static inline u32 tcp_mig_reqno(u32 near, u8 low)
 {
-	return near + (s8)(low - (u8)near);
+	return near + sign_extend32(low - near, 7);
 }
 
 /* tcp_migrate_table.c */

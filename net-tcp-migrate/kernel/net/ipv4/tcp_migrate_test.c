@@ -36,8 +36,8 @@ static void permit_roundtrip(struct kunit *test)
 	KUNIT_ASSERT_TRUE(test, tcp_mig_parse(&h.th, &opt));
 	KUNIT_EXPECT_EQ(test, opt.sub, TCPMIG_SUB_PERMIT);
 	KUNIT_EXPECT_EQ(test, opt.key, KEY_A);
-	KUNIT_EXPECT_EQ(test, opt.addr, htonl(0x0a000001));
-	KUNIT_EXPECT_EQ(test, opt.port, htons(4321));
+	KUNIT_EXPECT_TRUE(test, opt.addr == htonl(0x0a000001));
+	KUNIT_EXPECT_TRUE(test, opt.port == htons(4321));
 	KUNIT_EXPECT_EQ(test, p[0], 254);
 	KUNIT_EXPECT_EQ(test, get_unaligned_be16(p + 2), 0x4d49);
 }
@@ -62,8 +62,8 @@ static void mreq_roundtrip(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, opt.reqno, 0x78);
 	KUNIT_EXPECT_EQ(test, opt.token, 0xa1a2a3a4);
 	KUNIT_EXPECT_EQ(test, opt.nonce, 0xb1b2b3b4);
-	KUNIT_EXPECT_EQ(test, opt.addr, m.addr);
-	KUNIT_EXPECT_EQ(test, opt.port, m.port);
+	KUNIT_EXPECT_TRUE(test, opt.addr == m.addr);
+	KUNIT_EXPECT_TRUE(test, opt.port == m.port);
 	KUNIT_EXPECT_EQ(test, get_unaligned_be64(opt.raw + 14),
 			0xd1d2d3d4d5d6d7d8ULL);
 }
