@@ -27,6 +27,16 @@ OUT = pathlib.Path("/lab")
 VIRTUAL = bool(os.environ.get("LAB_VIRTUAL"))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--repeat", type=int, default=1, help="run each test so many times, to find one that fails rarely")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if metafunc.config.getoption("--repeat") > 1:
+        metafunc.fixturenames.append("repetition")
+        metafunc.parametrize("repetition", range(metafunc.config.getoption("--repeat")))
+
+
 def pytest_configure(config: pytest.Config) -> None:
     if not (OUT / "cmd").exists():
         pytest.exit("these tests run inside a lab kernel: use tests/run, or make test", 2)
