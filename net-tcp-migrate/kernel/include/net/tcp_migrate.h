@@ -53,6 +53,7 @@ __be32 *__tcp_migrate_options_write(__be32 *ptr, const struct tcphdr *th,
 				    u8 kind);
 bool __tcp_migrate_gated(const struct sock *sk);
 u32 __tcp_migrate_ack(const struct sock *sk, u32 rcv_nxt);
+u16 __tcp_migrate_window(const struct sock *sk, u32 rcv_nxt, u16 wnd);
 bool __tcp_migrate_no_sack(const struct sock *sk);
 unsigned int __tcp_migrate_reset_option(const struct sock *sk,
 					const struct sk_buff *skb, u32 seq,
@@ -189,6 +190,14 @@ static inline u32 tcp_migrate_ack(const struct sock *sk, u32 rcv_nxt)
 		__tcp_migrate_ack(sk, rcv_nxt) : rcv_nxt;
 }
 
+/* The window that goes with it. */
+static inline u16 tcp_migrate_window(const struct sock *sk, u32 rcv_nxt,
+				     u16 wnd)
+{
+	return tcp_migrate_on() && tcp_sk(sk)->mig_busy ?
+		__tcp_migrate_window(sk, rcv_nxt, wnd) : wnd;
+}
+
 static inline bool tcp_migrate_no_sack(const struct sock *sk)
 {
 	return tcp_migrate_on() && tcp_sk(sk)->mig_busy &&
@@ -294,6 +303,12 @@ static inline bool tcp_migrate_gated(const struct sock *sk)
 static inline u32 tcp_migrate_ack(const struct sock *sk, u32 rcv_nxt)
 {
 	return rcv_nxt;
+}
+
+static inline u16 tcp_migrate_window(const struct sock *sk, u32 rcv_nxt,
+				     u16 wnd)
+{
+	return wnd;
 }
 
 static inline bool tcp_migrate_no_sack(const struct sock *sk)

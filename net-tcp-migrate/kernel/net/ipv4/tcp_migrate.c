@@ -628,12 +628,13 @@ bool __tcp_migrate_stale_tsecr(const struct sock *sk)
 	       before(tcp_sk(sk)->rx_opt.rcv_tsecr, mig->path_ts);
 }
 
-/* The same holds for SACK. */
+/* A SACK for such bytes is as bad: a NAPT looks at its right edge. */
 bool __tcp_migrate_no_sack(const struct sock *sk)
 {
 	const struct tcp_migrate *mig = tcp_mig(sk);
 
-	return mig && mig->clamp;
+	return mig && mig->clamp &&
+	       before(mig->path_rcv, tcp_mig_rcv_end(tcp_sk(sk)));
 }
 
 /* NAPTs take an acknowledgment of bytes they have not seen for a forgery, and
@@ -647,6 +648,21 @@ u32 __tcp_migrate_ack(const struct sock *sk, u32 rcv_nxt)
 		return rcv_nxt;
 	MIG_INC(sock_net(sk), ACKCLAMPED);
 	return mig->path_rcv;
+}
+
+/* The right edge of the window stays where it was when the acknowledgment is
+ * held: the peer may have filled it, and a NAPT lets nothing pass beyond.
+ */
+u16 __tcp_migrate_window(const struct sock *sk, u32 rcv_nxt, u16 wnd)
+{
+	const struct tcp_migrate *mig = tcp_mig(sk);
+	u32 held;
+
+	if (!mig || !mig->clamp || !before(mig->path_rcv, rcv_nxt))
+		return wnd;
+	held = rcv_nxt - mig->path_rcv;
+	return min(wnd + DIV_ROUND_UP(held, 1U << tcp_sk(sk)->rx_opt.rcv_wscale),
+		   65535U);
 }
 
 /* An RST for a connection that is gone (tombstone), or going (its socket). */

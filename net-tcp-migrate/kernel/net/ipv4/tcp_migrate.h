@@ -146,7 +146,7 @@ struct tcp_migrate {
 	u32			committed;	/* ReqNo of the last migration */
 	u32			seen;		/* highest valid or own ReqNo */
 	u32			migrations;
-	u32			path_rcv;	/* end of what came on this path */
+	u32			path_rcv;	/* end of what came on this path, while clamp */
 	u32			path_ts;	/* own timestamp clock when it began */
 	u32			since;		/* jiffies: state was entered */
 	u32			gated;		/* jiffies: gate was closed */
@@ -169,7 +169,7 @@ struct tcp_migrate {
 				hashed:1,	/* in the token table */
 				echo:1,		/* our segments carry ECHO */
 				omitted:1,	/* SYN went without PERMIT */
-				clamp:1,	/* ACKs are held at path_rcv */
+				clamp:1,	/* ACK and SACK end at path_rcv */
 				gate:1,		/* only handshakes may leave */
 				peer_nat:1,
 				rst_sent:1,
@@ -206,6 +206,17 @@ static inline struct tcp_migrate *tcp_mig(const struct sock *sk)
 static inline u32 tcp_mig_lag(const struct tcp_sock *tp)
 {
 	return max(tp->rcv_wnd, READ_ONCE(tp->window_clamp)) + 65536;
+}
+
+/* End of all that was received, also behind holes. */
+static inline u32 tcp_mig_rcv_end(const struct tcp_sock *tp)
+{
+	u32 end = tp->rcv_nxt;
+
+	if (!RB_EMPTY_ROOT(&tp->out_of_order_queue) &&
+	    after(TCP_SKB_CB(tp->ooo_last_skb)->end_seq, end))
+		end = TCP_SKB_CB(tp->ooo_last_skb)->end_seq;
+	return end;
 }
 
 /* Counters of /proc/net/netstat, "TcpMigrate:" */

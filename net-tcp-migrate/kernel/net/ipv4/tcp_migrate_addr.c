@@ -582,6 +582,20 @@ static unsigned int tcp_mig_base_options(struct sock *sk, u8 flags, __be32 *opt)
 	return (p - opt) * sizeof(*p);
 }
 
+/* A window whose right edge is the one that TCP has offered; unscaled in SYNs,
+ * with room for all that the peer may have sent else.
+ */
+static u16 tcp_mig_window(const struct tcp_sock *tp, u32 ack, u8 flags)
+{
+	u32 wnd = tp->rcv_wnd;
+
+	if (flags & TCPHDR_ACK)
+		wnd = max_t(s32, tp->rcv_wup + tp->rcv_wnd - ack, 0);
+	if (!(flags & TCPHDR_SYN))
+		wnd = DIV_ROUND_UP(wnd, 1U << tp->rx_opt.rcv_wscale);
+	return min(wnd, 65535U);
+}
+
 /**
  * tcp_mig_xmit() - send a segment without data from any tuple
  * @sk: the socket, locked
@@ -607,7 +621,6 @@ int tcp_mig_xmit(struct sock *sk, const struct tcp_mig_tuple *t, int ifindex,
 	unsigned int blen = 0, len;
 	struct sk_buff *skb;
 	struct tcphdr *th;
-	u32 wnd;
 
 	tcp_mstamp_refresh(tp);
 	if (!bare)
@@ -630,10 +643,7 @@ int tcp_mig_xmit(struct sock *sk, const struct tcp_mig_tuple *t, int ifindex,
 	th->seq = htonl(seq);
 	th->ack_seq = flags & TCPHDR_ACK ? htonl(ack) : 0;
 	tcp_flag_word(th) |= htonl((len / 4) << 28 | flags << 16);
-	wnd = tp->rcv_wnd;
-	if (!(flags & TCPHDR_SYN))
-		wnd >>= tp->rx_opt.rcv_wscale;
-	th->window = htons(min(wnd, 65535U));
+	th->window = htons(tcp_mig_window(tp, ack, flags));
 
 	TCP_INC_STATS(sock_net(sk), TCP_MIB_OUTSEGS);
 	return tcp_mig_v4(t) ? tcp_mig_xmit4(sk, skb, t, ifindex) :

@@ -51,7 +51,7 @@ static void tcp_mig_begin_path(struct sock *sk, struct tcp_migrate *mig,
 	tcp_mstamp_refresh(tp);
 	mig->path_rcv = peer_isn + 1;
 	mig->path_ts = tcp_time_stamp_ts(tp);
-	mig->clamp = before(mig->path_rcv, tp->rcv_nxt);
+	mig->clamp = before(mig->path_rcv, tcp_mig_rcv_end(tp));
 	mig->migrations++;
 }
 

@@ -287,13 +287,30 @@ void tcp_mig_track_path(struct sock *sk, struct tcp_migrate *mig,
 		return;
 	if (after(end, mig->path_rcv))
 		mig->path_rcv = end;
-	if (!before(mig->path_rcv, tcp_sk(sk)->rcv_nxt)) {
+	if (!before(mig->path_rcv, tcp_mig_rcv_end(tcp_sk(sk)))) {
 		mig->clamp = 0;
 		tcp_mig_update_busy(sk, mig);
 		/* What was held back is owed, also to a segment without data. */
 		inet_csk_schedule_ack(sk);
 		inet_csk(sk)->icsk_ack.pending |= ICSK_ACK_NOW;
 	}
+}
+
+/* A segment of a path that was left may bring what the current one has not
+ * carried: what has come until now is all that may be acknowledged there.
+ */
+static void tcp_mig_track_old(struct sock *sk, struct tcp_migrate *mig)
+{
+	const struct tcp_sock *tp = tcp_sk(sk);
+	u32 end = tcp_mig_rcv_end(tp);
+
+	if (mig->clamp)
+		return;
+	/* Segments without data may have shown the path more. */
+	if (!between(mig->path_rcv, end, tp->rcv_nxt + tcp_receive_window(tp)))
+		mig->path_rcv = end;
+	mig->clamp = 1;
+	tcp_mig_update_busy(sk, mig);
 }
 
 /* Requests and answers; always consumed. */
@@ -385,13 +402,13 @@ static bool tcp_mig_rcv(struct sock *sk, struct tcp_migrate *mig,
 		/* Nobody but the peer may speak on a tuple under negotiation,
 		 * and it does so with CONFIRM.
 		 */
-		bool foreign = on_new || tcp_mig_find_pend(mig, &t);
-
-		if (foreign)
+		if (on_new || tcp_mig_find_pend(mig, &t)) {
 			MIG_INC(sock_net(sk), FOREIGN);
-		else
-			MIG_INC(sock_net(sk), OLDPATH);
-		return foreign && tcp_mig_discard(skb);
+			return tcp_mig_discard(skb);
+		}
+		MIG_INC(sock_net(sk), OLDPATH);
+		tcp_mig_track_old(sk, mig);
+		return false;
 	}
 	if (mig->state > TCP_MIGRATE_STATE_IDLE && tcp_mig_acceptable(sk, skb))
 		tcp_mig_path_used(sk, mig);
