@@ -58,7 +58,7 @@ endef
 $(eval $(call kernel,uml,um,linux,linux,lab uml tcp-migrate debug))
 $(eval $(call kernel,uml-plain,um,linux,linux,lab uml tcp-migrate))
 $(eval $(call kernel,uml-vanilla,um,linux-vanilla,linux,lab uml))
-$(eval $(call kernel,qemu-smp,x86_64,linux,arch/x86/boot/bzImage,lab qemu-smp tcp-migrate debug))
+$(eval $(call kernel,qemu-smp,x86_64,linux,arch/x86/boot/bzImage,lab qemu-smp tcp-migrate debug-smp))
 $(eval $(call kernel,qemu,x86_64,linux,arch/x86/boot/bzImage,lab qemu-smp bench tcp-migrate))
 $(eval $(call kernel,qemu-vanilla,x86_64,linux-vanilla,arch/x86/boot/bzImage,lab qemu-smp bench))
 

@@ -10,7 +10,7 @@
 #                /lab inside. Read: cmd. Written: output, status, dmesg, kmemleak.
 #   LAB_BACKEND  uml, qemu or native: how LAB_OUT is reached, how to power off.
 
-export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export PATH="${LAB_CWD:+$LAB_CWD/build/bin:}/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 export HOME=/root LANG=C.UTF-8 TERM="${TERM:-linux}" PYTHONDONTWRITEBYTECODE=1
 root=/mnt/root
 

@@ -125,7 +125,7 @@ def _qemu(image: pathlib.Path, env: dict[str, str], opts: Options) -> list[str]:
               "rootflags=trans=virtio,version=9p2000.L,msize=262144,cache=loose",
               "log_buf_len=4M", "panic=-1", "reboot=t", *opts.append, *(f"{k}={v}" for k, v in env.items())]
     share = "local,security_model=none,multidevs=remap"
-    return ["qemu-system-x86_64", "-accel", accel, *count, "-smp", str(cpus), "-m", opts.mem,
+    return ["qemu-system-x86_64", "-accel", accel, *count, "-smp", f"{cpus},sockets={cpus}", "-m", opts.mem,
             "-cpu", "host" if opts.accel == "kvm" else "max",
             "-nographic", "-nodefaults", "-no-reboot", "-kernel", str(image),
             "-append", " ".join(append), "-serial", "file:/dev/stdout",
