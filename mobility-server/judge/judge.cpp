@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "judge.hpp"
+
+#include <algorithm>
+#include <utility>
+
+namespace mobility::judge {
+
+namespace {
+
+/// The same connection, as first and last see it.
+using Match = std::pair<Ports, Ports>;
+
+/// RFC 1918, and what providers share by RFC 6598 (100.64.0.0/10).
+bool is_private_v4(const boost::asio::ip::address_v4& address) {
+    const auto bits = address.to_uint();
+    return bits >> 24 == 10 || bits >> 20 == 0xac1 || bits >> 16 == 0xc0a8 || bits >> 22 == 0x191;
+}
+
+bool is_private(const Address& address) {
+    if (address.is_v4()) {
+        return is_private_v4(address.to_v4());
+    }
+    return (address.to_v6().to_bytes()[0] & 0xfe) == 0xfc;  // RFC 4193
+}
+
+/// Before the move (A2.5): an address that the peer knows otherwise was
+/// translated on the way.
+Place place_before(const Report& own, const Report& peers) {
+    return own.before == peers.peer_before ? Place::Global : Place::Inside;
+}
+
+/// After it: the server sees another address than the host.
+Place place_after(const Report& own) {
+    return own.after == own.seen ? Place::Global : Place::Inside;
+}
+
+bool each_others_peer(const Report& first, const Report& last) {
+    return first.host == last.peer && last.host == first.peer && first.host != last.host;
+}
+
+/// A2.6: crosswise, or by the proxy's port, which both ends have as their peer's.
+bool same_connection(const Ports& a, const Ports& b, bool relayed) {
+    return relayed ? a.peer == b.peer : a.own == b.peer && a.peer == b.own;
+}
+
+std::vector<Match> matches(const Report& first, const Report& last, bool relayed) {
+    std::vector<Match> found;
+    for (const auto& a : first.connections) {
+        const auto b = std::ranges::find_if(last.connections, [&](const Ports& other) {
+            return same_connection(a, other, relayed);
+        });
+        if (b != last.connections.end()) {
+            found.emplace_back(a, *b);
+        }
+    }
+    return found;
+}
+
+Resume resume(const Ports& own, const Ports& peers) {
+    return {.own = own.own,
+            .own_after = own.own_after,
+            .peer = own.peer,
+            .peer_after = peers.own_after};
+}
+
+/// Makes notices for either host of a pair.
+class Teller {
+  public:
+    Teller(const Report& first, const Report& last, std::vector<Match> matched)
+        : reports_{&first, &last}, matched_(std::move(matched)) {}
+
+    /// Tells a host where the server sees its peer.
+    [[nodiscard]] Notice seen(std::size_t host) const {
+        return notice(host, reports_[1 - host]->seen, false);
+    }
+
+    /// Tells a host where its peer says it is.
+    [[nodiscard]] Notice claimed(std::size_t host) const {
+        return notice(host, reports_[1 - host]->after, true);
+    }
+
+  private:
+    [[nodiscard]] Notice notice(std::size_t host, const Address& peer, bool trial) const {
+        Notice told{.host = host, .peer = peer, .trial = trial, .connections = {}};
+        for (const auto& [first, last] : matched_) {
+            told.connections.push_back(host == 0 ? resume(first, last) : resume(last, first));
+        }
+        return told;
+    }
+
+    std::array<const Report*, 2> reports_;
+    std::vector<Match> matched_;
+};
+
+bool one_family(const Report& first, const Report& last) {
+    const bool v4 = first.before.is_v4();
+    return std::ranges::all_of(std::array{&first, &last}, [v4](const Report* r) {
+        return r->before.is_v4() == v4 && r->after.is_v4() == v4 && r->seen.is_v4() == v4;
+    });
+}
+
+/// Both inside: behind the same NAPT as far as the server can see?
+Case both_inside(const Report& first, const Report& last) {
+    const bool same = first.seen == last.seen && first.after != last.after &&
+                      is_private(first.after) && is_private(last.after);
+    return same ? Case::SameNapt : Case::Apart;
+}
+
+Case kind(const Judgement& judged, const Report& first, const Report& last) {
+    const bool inside = judged.after[0] == Place::Inside && judged.after[1] == Place::Inside;
+    return inside ? both_inside(first, last) : Case::Direct;
+}
+
+/// A2.7, and what follows if nobody answers there.
+std::vector<Step> plan(const Judgement& judged, const Teller& tell) {
+    const Step relay;
+    switch (judged.what) {
+        case Case::Direct: {
+            // Who is inside; if both are global, who reported last.
+            const std::size_t starts = judged.after[0] == Place::Inside ? 0 : 1;
+            return {{tell.seen(starts)}, {tell.seen(1 - starts)}, relay};
+        }
+        case Case::SameNapt:
+            return {{tell.claimed(0), tell.claimed(1)}, relay};
+        case Case::Apart:
+            return {relay};
+        case Case::Coincidence:
+        case Case::OtherFamily:
+            break;
+    }
+    return {};
+}
+
+}  // namespace
+
+Judgement judge(const Report& first, const Report& last) {
+    Judgement judged;
+    if (!each_others_peer(first, last)) {
+        return judged;
+    }
+    judged.before = {place_before(first, last), place_before(last, first)};
+    judged.after = {place_after(first), place_after(last)};
+    // Behind one NAPT that turns packets round both may call their peer by its
+    // outer address too; their ports then match crosswise, as without a proxy.
+    auto matched = matches(first, last, false);
+    if (matched.empty() && first.peer_before == last.peer_before) {
+        matched = matches(first, last, true);
+        judged.relayed_before = !matched.empty();
+    }
+    if (matched.empty()) {
+        return judged;
+    }
+    judged.what = one_family(first, last) ? kind(judged, first, last) : Case::OtherFamily;
+    judged.plan = plan(judged, Teller(first, last, std::move(matched)));
+    return judged;
+}
+
+}  // namespace mobility::judge
