@@ -404,10 +404,11 @@ def test_nothing_is_written_and_the_queue_goes_out(connect, mover):
     """The last flight was lost on the old path; the program writes no more."""
     ends = connect(mover)
     out, into = ends.sides(mover)
-    data = os.urandom(6000)
+    # As much as the first window of the new path holds, if it is not cut in pieces.
+    data = os.urandom(12_000)
     with Losing(ends.lab.net, "tcp flags & syn == 0") as losing:
         out.sendall(data)
-        losing.lost(5)
+        losing.lost(9)
         ends.move()
         began = time.monotonic()
     ends.hear(into, data)
@@ -420,6 +421,31 @@ def test_nothing_is_written_and_the_queue_goes_out(connect, mover):
     assert {s.src for s in segs[first:]} == {new.v4}
     assert next(s.migrate for s in segs[first:]) == ["MREQ"]
     assert sum(s.length for s in segs[first:]) == len(data)
+
+
+@pytest.mark.virtual
+@pytest.mark.parametrize("rtt", [0.002, RTT], ids=["rtt2", "rtt50"])
+def test_queue_is_full_when_the_peer_commits(connect, rtt):
+    """B's device takes nothing of what B sends first on the new path: no time-out of 1 s."""
+    ends = connect("a global", rtt)
+    lab = ends.lab
+    stream = Stream(ends.b, ends.a, 400_000).until(200_000)
+    before = lab.b.counters()
+    ends.move()
+    wait_for("the answer", lambda: changed(lab.b, before).get("AnswerSent"), 5, 0.0005)
+    # The answer has left by then; its CONFIRM comes a round trip after it.
+    time.sleep(0.8 * rtt)
+    dev = lab.b.point.dev
+    lab.b.run(f"tc qdisc replace dev {dev} root bfifo limit 1")
+    wait_for("the commit", lambda: changed(lab.b, before).get("Commit"), 5, 0.0005)
+    time.sleep(0.03)
+    lab.b.run(f"tc {lab.link_at(lab.b.point.place).netem(dev)}")
+    began = time.monotonic()
+    stream.finish()
+    # The next try, then slow start and the link's rate.
+    took(began, 0.02 + 5 * rtt + 0.05)
+    ends.settled()
+    ends.close_both()
 
 
 @RTTS
@@ -483,6 +509,7 @@ def test_keepalives_in_vain(connect, mover):
     for host in ends.hosts:
         ends.sub_state(host, "mig-wait", 10)
         assert ends.conn(host)["reason"] == "retries"
+        assert host.counters()["RstSigned"] == 0
     time.sleep(30)
     new = ends.mover.attach(ends.to)
     ends.lab.migrator(ends.mover, old, new, False)

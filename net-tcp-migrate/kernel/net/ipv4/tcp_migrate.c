@@ -167,6 +167,21 @@ unsigned long tcp_mig_rto(const struct sock *sk, u8 tries)
 	return min_t(unsigned long, rto << min_t(u8, tries, 6), MIG_RTO_MAX);
 }
 
+/* Repetition of CONFIRM: by the handshake's round trip, not by an RTO that may
+ * have grown on a path which the peer has left meanwhile.
+ */
+unsigned long tcp_mig_confirm_rto(const struct sock *sk,
+				  const struct tcp_migrate *mig)
+{
+	u32 rtt = mig->own.rtt_us ?: tcp_sk(sk)->srtt_us >> 3;
+	unsigned long rto;
+
+	rto = clamp_t(unsigned long, 3 * usecs_to_jiffies(rtt), MIG_RTO_MIN,
+		      MIG_RTO_MAX);
+	return min_t(unsigned long, rto << min_t(u8, mig->own.tries, 6),
+		     max_t(unsigned long, rto, HZ));
+}
+
 static bool tcp_mig_limit(struct sock *sk, struct tcp_migrate *mig, u8 *count)
 {
 	u32 now = tcp_jiffies32 / HZ;
@@ -507,6 +522,29 @@ void tcp_mig_no_echo(struct sock *sk, struct tcp_migrate *mig)
 
 /* ---- Options on segments of the connection ---- */
 
+/* The first segments are made smaller for CONFIRM (@skb NULL: how much?). The
+ * later ones carry it where there is room: small pieces would use up the
+ * window of a path that begins with few segments.
+ */
+static bool tcp_mig_carries_confirm(struct sock *sk, struct tcp_migrate *mig,
+				    const struct sk_buff *skb)
+{
+	const struct tcp_sock *tp = tcp_sk(sk);
+	u32 room = TCPMIG_LEN_CONFIRM, len;
+
+	if (mig->state != TCP_MIGRATE_STATE_MIG_CONFIRM || mig->own.trial)
+		return false;
+	if (!skb)
+		return mig->own.room;
+	if (tp->rx_opt.num_sacks + tp->rx_opt.dsack)
+		room += TCPOLEN_SACK_BASE_ALIGNED + TCPOLEN_SACK_PERBLOCK;
+	len = tcp_skb_pcount(skb) > 1 ? tcp_skb_mss(skb) : skb->len;
+	if (len && len + room > tp->mss_cache)
+		return false;
+	mig->own.room -= min_t(int, mig->own.room, tcp_skb_pcount(skb));
+	return true;
+}
+
 unsigned int __tcp_migrate_established_options(struct sock *sk,
 					       const struct sk_buff *skb,
 					       unsigned int remaining, u8 *kind)
@@ -525,8 +563,8 @@ unsigned int __tcp_migrate_established_options(struct sock *sk,
 		*kind = MIG_KIND_ACK;
 		return TCPMIG_LEN_CONFIRM;
 	}
-	if (mig->state == TCP_MIGRATE_STATE_MIG_CONFIRM && !mig->own.trial &&
-	    remaining >= TCPMIG_LEN_CONFIRM) {
+	if (remaining >= TCPMIG_LEN_CONFIRM &&
+	    tcp_mig_carries_confirm(sk, mig, skb)) {
 		*kind = TCPMIG_SUB_CONFIRM + 1;
 		return TCPMIG_LEN_CONFIRM;
 	}

@@ -46,6 +46,7 @@ enum tcp_mig_sub {
 /* Second nibble */
 #define TCPMIG_F_KEYID		0x3	/* MREQ, MANS, CONFIRM, RST */
 #define TCPMIG_F_V6		0x4	/* PERMIT, MREQ, MANS: address is a hash */
+#define TCPMIG_F_ALIVE		0x4	/* CONFIRM: so is the path that is left */
 #define TCPMIG_F_ROLE		0x8	/* all but PERMIT: sender opened the connection */
 
 #define TCPMIG_KEYS		4	/* 0 is the in-band key */
@@ -85,6 +86,7 @@ struct tcp_mig_try {
 	u32	peer_reqno;
 	u32	peer_rcv;	/* RCV.NXT of the peer when it answered */
 	u32	sent_us;	/* tcp_clock_us() of the first transmission */
+	u32	rtt_us;		/* of the handshake, 0: not known */
 	u16	peer_mss;
 	u8	tries;
 	u8	key_id;
@@ -97,7 +99,8 @@ struct tcp_mig_try {
 		spliced:1,	/* committed on such an answer and the peer's CONFIRM */
 		rexmit:1,	/* sent more than once: no RTT sample */
 		napt:1;		/* there is one on the new path, or may be */
-	u8	hold:1;		/* gated in MIG_CONFIRM */
+	u8	hold:1,		/* gated in MIG_CONFIRM */
+		room:2;		/* segments that are made smaller for CONFIRM */
 };
 
 /* A Migrate-Request of the peer that was answered: the thesis' SYN_RECV */
@@ -108,15 +111,20 @@ struct tcp_mig_pend {
 	u32	nonce;		/* ours, fresh for this tuple */
 	u32	peer_nonce;
 	u32	peer_isn;
+	u32	sent_us;	/* tcp_clock_us() of the first answer */
 	u16	peer_mss;
 	u8	key_id;
 	u8	valid:1,
 		nosyn:1,
+		rexmit:1,	/* answered more than once: no RTT sample */
 		bare:1,		/* came without other options: so does the answer */
 		nat:1;		/* the asker's own address is another */
 };
 
 #define TCPMIG_PENDS	2
+
+/* Segments on which CONFIRM takes the place of data */
+#define MIG_CONFIRM_ROOM	3
 
 /* What may be sent into a NAPT that has seen no window but that of a SYN,ACK */
 #define MIG_NAPT_WINDOW		65535
@@ -422,6 +430,8 @@ bool tcp_mig_user_timed_out(const struct sock *sk,
 			    const struct tcp_migrate *mig);
 void tcp_mig_disarm(struct sock *sk, struct tcp_migrate *mig);
 unsigned long tcp_mig_rto(const struct sock *sk, u8 tries);
+unsigned long tcp_mig_confirm_rto(const struct sock *sk,
+				  const struct tcp_migrate *mig);
 bool tcp_mig_reply_allowed(struct sock *sk, struct tcp_migrate *mig);
 bool tcp_mig_refuse_allowed(struct sock *sk, struct tcp_migrate *mig);
 void tcp_mig_rcv_echo(struct sock *sk, struct tcp_migrate *mig,

@@ -379,8 +379,9 @@ static void tcp_mig_reset_congestion(struct sock *sk)
 
 	tp->snd_ssthresh = TCP_INFINITE_SSTHRESH;
 	tp->snd_cwnd_cnt = 0;
+	/* Or slow start would stand still while only old data are repeated. */
 	tp->is_cwnd_limited = 0;
-	tp->max_packets_out = 0;
+	tp->max_packets_out = tp->packets_out;
 	tp->cwnd_usage_seq = tp->snd_nxt;
 	tp->reordering = READ_ONCE(sock_net(sk)->ipv4.sysctl_tcp_reordering);
 	tcp_snd_cwnd_set(tp, tcp_packets_in_flight(tp) +

@@ -286,7 +286,8 @@ static void tcp_mig_xmit_confirm(struct sock *sk,
 	const struct tcp_mig_try *own = &mig->own;
 	u8 opt[TCPMIG_LEN_CONFIRM];
 
-	tcp_mig_put_confirm(opt, own->key_id | tcp_mig_role_flag(mig),
+	tcp_mig_put_confirm(opt, own->key_id | tcp_mig_role_flag(mig) |
+				 (own->trial ? TCPMIG_F_ALIVE : 0),
 			    own->reqno, tcp_mig_token(mig->key_peer),
 			    mig->confirm);
 	tcp_mig_xmit(sk, &own->t, own->ifindex, seq, own->peer_isn + 1,
@@ -320,7 +321,6 @@ static int tcp_mig_commit_own(struct sock *sk, struct tcp_migrate *mig)
 {
 	struct tcp_mig_try *own = &mig->own;
 	struct tcp_mig_tuple cur;
-	u32 rtt = 0;
 	int err;
 
 	tcp_mig_sk_tuple(sk, &cur);
@@ -333,11 +333,10 @@ static int tcp_mig_commit_own(struct sock *sk, struct tcp_migrate *mig)
 	}
 	/* The same tuple can be another path: behind another NAPT. */
 	if (!own->nosyn) {
-		if (!own->rexmit && !own->trial)
-			rtt = max_t(u32, 1, (u32)tcp_clock_us() - own->sent_us);
 		tcp_mig_begin_path(sk, mig, own->peer_isn);
 		tcp_mig_acked(sk, own->peer_rcv);
-		tcp_mig_reset_path(sk, rtt, own->peer_mss, own->trial);
+		tcp_mig_reset_path(sk, own->trial ? 0 : own->rtt_us,
+				   own->peer_mss, own->trial);
 	}
 	if (own->unbound && after(own->peer_reqno, own->reqno))
 		tcp_mig_set_committed(mig, own->peer_reqno, false);
@@ -364,6 +363,12 @@ static void tcp_mig_commit_failed(struct sock *sk, struct tcp_migrate *mig,
 	}
 }
 
+/* Microseconds, at least one, since a segment was sent. */
+static u32 tcp_mig_since(u32 sent_us)
+{
+	return max_t(u32, 1, (u32)tcp_clock_us() - sent_us);
+}
+
 /* A good answer came. */
 static void tcp_mig_answered(struct sock *sk, struct tcp_migrate *mig)
 {
@@ -372,6 +377,8 @@ static void tcp_mig_answered(struct sock *sk, struct tcp_migrate *mig)
 
 	own->answered = 1;
 	own->tries = 0;
+	own->room = MIG_CONFIRM_ROOM;
+	own->rtt_us = own->rexmit ? 0 : tcp_mig_since(own->sent_us);
 	mig->unconfirmed = 1;
 	tcp_mig_make_confirm(mig);
 	if (own->trial || own->unbound) {
@@ -382,7 +389,7 @@ static void tcp_mig_answered(struct sock *sk, struct tcp_migrate *mig)
 		tcp_mig_send_confirm(sk, mig);
 		tcp_mig_set_state(sk, mig, TCP_MIGRATE_STATE_MIG_CONFIRM,
 				  TCP_MIGRATE_REASON_PEER);
-		tcp_mig_arm(sk, mig, tcp_mig_rto(sk, 0));
+		tcp_mig_arm(sk, mig, tcp_mig_confirm_rto(sk, mig));
 		return;
 	}
 	err = tcp_mig_commit_own(sk, mig);
@@ -395,7 +402,7 @@ static void tcp_mig_answered(struct sock *sk, struct tcp_migrate *mig)
 				       own->isn + 1 + MIG_NAPT_WINDOW);
 	tcp_mig_set_state(sk, mig, TCP_MIGRATE_STATE_MIG_CONFIRM,
 			  TCP_MIGRATE_REASON_COMMITTED);
-	tcp_mig_arm(sk, mig, tcp_mig_rto(sk, 0));
+	tcp_mig_arm(sk, mig, tcp_mig_confirm_rto(sk, mig));
 	/* Alone, before data which a NAPT might not let pass. */
 	if (tcp_sk(sk)->snd_nxt != own->isn + 1)
 		tcp_mig_send_confirm(sk, mig);
@@ -607,6 +614,7 @@ static bool tcp_mig_recall_pend(const struct tcp_migrate *mig, u8 reqno,
 		p->t = *t;
 		p->nonce = tcp_mig_pend_nonce(mig, p->reqno, p->peer_nonce, t);
 		p->peer_mss = 0;
+		p->rexmit = 1;
 		return true;
 	}
 	return false;
@@ -674,6 +682,8 @@ static void tcp_mig_fill_pend(const struct sock *sk,
 	p->bare = th->doff * 4 == sizeof(*th) + TCPMIG_LEN_MREQ;
 	p->nat = tcp_mig_is_nat(mig->key_peer, m->addr, m->port, &t->raddr,
 				t->rport);
+	p->sent_us = (u32)tcp_clock_us();
+	p->rexmit = 0;
 	p->valid = 1;
 	tcp_mig_crossing(mig, p);
 }
@@ -710,7 +720,9 @@ void tcp_mig_rcv_request(struct sock *sk, struct tcp_migrate *mig,
 		MIG_INC(sock_net(sk), BADREQNO);
 		return;
 	}
-	if (!repeated) {
+	if (repeated) {
+		p->rexmit = 1;
+	} else {
 		if (!on_path && tcp_mig_alias_add(mig, t, MIG_ALIAS_PEND)) {
 			MIG_INC(sock_net(sk), TUPLEINUSE);
 			return;
@@ -763,9 +775,10 @@ static void tcp_mig_ack_confirm(struct sock *sk, struct tcp_migrate *mig)
 	mig->sign_ack = 0;
 }
 
+/* @alive: the path that is left is, too; what is in flight there arrives. */
 static void tcp_mig_commit_pend(struct sock *sk, struct tcp_migrate *mig,
 				const struct sk_buff *skb,
-				const struct tcp_mig_pend *pend)
+				const struct tcp_mig_pend *pend, bool alive)
 {
 	struct tcp_mig_try own = mig->own;
 	struct tcp_mig_pend p = *pend;
@@ -791,7 +804,8 @@ static void tcp_mig_commit_pend(struct sock *sk, struct tcp_migrate *mig,
 	if (moved || !p.nosyn) {
 		tcp_mig_begin_path(sk, mig, p.peer_isn);
 		tcp_mig_track_path(sk, mig, skb);
-		tcp_mig_reset_path(sk, 0, p.peer_mss, false);
+		tcp_mig_reset_path(sk, p.rexmit ? 0 : tcp_mig_since(p.sent_us),
+				   p.peer_mss, alive);
 	}
 	MIG_INC(sock_net(sk), COMMIT);
 	MIG_INC(sock_net(sk), COMMITPASSIVE);
@@ -877,7 +891,8 @@ bool tcp_mig_rcv_confirm(struct sock *sk, struct tcp_migrate *mig,
 	    tcp_mig_confirm_ok(mig, p->key_id, p->reqno, p->peer_nonce,
 			       p->nonce, opt->raw)) {
 		MIG_INC(sock_net(sk), CONFIRMRCVD);
-		tcp_mig_commit_pend(sk, mig, skb, p);
+		tcp_mig_commit_pend(sk, mig, skb, p,
+				    opt->flags & TCPMIG_F_ALIVE);
 		return true;
 	}
 	/* The peer's answer to ours. */

@@ -17,6 +17,7 @@
 #include "tcp_migrate.h"
 
 #define MIG_CONFIRM_TRIES	4	/* then the MSYN is sent again */
+#define MIG_TRIAL_TRIES		2	/* then the path that was kept is asked */
 #define MIG_ROUNDS		4	/* of that; then MIG_WAIT */
 
 /* ---- Resets and time-outs ---- */
@@ -159,9 +160,9 @@ static void tcp_mig_timer_confirm(struct sock *sk, struct tcp_migrate *mig)
 {
 	struct tcp_mig_try *own = &mig->own;
 
-	if (own->tries++ < MIG_CONFIRM_TRIES) {
+	if (own->tries++ < (own->trial ? MIG_TRIAL_TRIES : MIG_CONFIRM_TRIES)) {
 		tcp_mig_send_confirm(sk, mig);
-		tcp_mig_arm(sk, mig, tcp_mig_rto(sk, own->tries));
+		tcp_mig_arm(sk, mig, tcp_mig_confirm_rto(sk, mig));
 		return;
 	}
 	MIG_INC(sock_net(sk), CONFIRMMISSING);
@@ -204,6 +205,21 @@ static void tcp_mig_timer_wait(struct sock *sk, struct tcp_migrate *mig)
 				   end - tcp_jiffies32));
 }
 
+/* See tcp_mig_look_again() and tcp_mig_restart(). The device of the old path
+ * may hold the flight back for longer, or its queue be full.
+ */
+static void tcp_mig_timer_idle(struct sock *sk, struct tcp_migrate *mig)
+{
+	const struct tcp_sock *tp = tcp_sk(sk);
+
+	if (!before(tp->snd_una, mig->held_nxt))
+		return;
+	tcp_mig_resend(sk);
+	/* TCP's own timer goes on, once it has fired. */
+	if (tp->lost_out && !tp->retrans_out && !inet_csk(sk)->icsk_retransmits)
+		tcp_mig_arm(sk, mig, max(HZ / 100, 1));
+}
+
 void tcp_mig_timer(struct timer_list *t)
 {
 	struct tcp_migrate *mig = from_timer(mig, t, timer);
@@ -225,9 +241,7 @@ void tcp_mig_timer(struct timer_list *t)
 	}
 	switch (mig->state) {
 	case TCP_MIGRATE_STATE_IDLE:
-		/* See tcp_mig_look_again() */
-		if (before(tcp_sk(sk)->snd_una, mig->held_nxt))
-			tcp_mig_resend(sk);
+		tcp_mig_timer_idle(sk, mig);
 		break;
 	case TCP_MIGRATE_STATE_MIG_SENT:
 		tcp_mig_timer_sent(sk, mig);
