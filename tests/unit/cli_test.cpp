@@ -209,6 +209,7 @@ TEST_F(Cli, MigrateUsage) {
         {"migrate", "--from-local", "192.0.2.1", "--to-local", "192.0.2.9:80"},
         {"migrate", "17", "--from-remote", "192.0.2.1", "--to-local", "192.0.2.9"},
         {"migrate", "17", "--to-local", "nowhere"},
+        {"migrate", "17", "--to-local", "192.0.2.9:80"},
         {"migrate", "17", "--to-local", "192.0.2.9", "--dev", "nosuchdev0"},
         {"migrate", "17", "--to-local", "192.0.2.9", "--wait=soon"},
     };
