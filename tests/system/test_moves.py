@@ -9,7 +9,7 @@ import pytest
 
 from conftest import VIRTUAL
 from tcplab.topology import wait_for
-from traffic import SIZE, STREAMS, Both, Download, Idle, Upload
+from traffic import SIZE, STREAMS, Both, Download, Idle, Iperf, Upload
 
 PATHS = [("n1", "n2"), ("g1", "g2"), ("g2", "n1"), ("n1", "g2"), ("n3", "n4")]
 RTT = pytest.mark.parametrize("rtt", [0, 0.05], ids=["rtt0", "rtt50"])
@@ -33,7 +33,7 @@ def resume(lab, traffic, rtt):
     # The first new byte takes 1.5 or 2 RTT. If the peer has more than 64 KiB whose
     # acknowledgments were lost, one exchange more, before which a NAPT would not let
     # it say so. Nothing waits for a time-out.
-    sending = isinstance(traffic, (Upload, Both))
+    sending = isinstance(traffic, (Upload, Both, Iperf))
     limit = (3.5 if sending else 2) * rtt + 0.05
     assert not VIRTUAL or took <= limit, f"resumed after {took:.4f} s, not {limit:.4f} s"
 

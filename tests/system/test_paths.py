@@ -4,14 +4,17 @@
 Both ends believe that a connection can migrate, or neither does.
 """
 
+import contextlib
+import re
 import time
 
 import pytest
 
 from tcplab import programs
 from tcplab.topology import wait_for
-from test_moves import carry_on
+from test_moves import carry_on, settled
 from traffic import SIZE, Download, Idle, Upload
+from wire import dropping
 
 
 def believes(host, port):
@@ -148,6 +151,79 @@ def test_new_path_is_slower(make_lab):
     traffic.until(SIZE // 8)
     lab.a.move("n2")
     carry_on(lab, traffic, 0.22)
+
+
+def said_by_ss(host, port, what):
+    """A number that ss shows of the host's connection with this port."""
+    out = host.run(["ss", "-Htni", f"( sport = :{port} or dport = :{port} )"]).stdout
+    return float(re.search(rf" {what}:([0-9.]+)", out)[1])
+
+
+@contextlib.contextmanager
+def fading(lab, port):
+    """A gets twelve segments more, acknowledges them in vain, and nothing passes until B's time-out."""
+    dev = lab.a.point.dev
+    lab.a.run(["nft", "-f", "-"], input=f"""table inet fading {{
+        chain i {{ type filter hook input priority 0; iifname {dev} limit rate over 1/hour burst 12 packets drop; }}
+        chain o {{ type filter hook output priority 0; oifname {dev} drop; }}
+    }}\n""")
+    wait_for("B's time-out", lambda: said_by_ss(lab.b, port, "cwnd") == 1, 5)
+    yield
+    lab.a.run("nft delete table inet fading")
+
+
+@pytest.mark.virtual
+def test_old_window_does_not_come_back(make_lab):
+    """B sends again what A has, over the new path; that it was in vain says nothing of that path.
+
+    TCP would undo what the time-out did to its window as soon as all that was sent again is
+    said to be double.
+    """
+    lab = make_lab(rtt=0.05, at={"a": "n1"})
+    traffic = Download(lab, size=2 * SIZE)
+    traffic.until(SIZE)
+    before = said_by_ss(lab.b, traffic.port, "cwnd")
+    with fading(lab, traffic.port):
+        lab.a.move("n2")
+    settled(lab.b, traffic.port, 1)
+    most = 0
+    for _ in range(12):
+        time.sleep(0.005)
+        most = max(most, said_by_ss(lab.b, traffic.port, "cwnd"))
+    assert 10 < most < 30 < 2 * 30 < before, f"{most} segments, {before} before the move"
+    traffic.finish()
+
+
+@pytest.mark.virtual
+def test_old_path_time_is_not_measured(make_lab):
+    """A acknowledges, at the new place, what came half a minute ago: no such round trip is believed."""
+    lab = make_lab(rtt=0.05, at={"a": "n1"})
+    traffic = Download(lab)
+    traffic.until(SIZE // 4)
+    with fading(lab, traffic.port):
+        lab.a.move("n2", gap=30)
+    settled(lab.b, traffic.port, 1)
+    for _ in range(12):
+        time.sleep(0.01)
+        assert said_by_ss(lab.b, traffic.port, "rto") <= 1000       # milliseconds
+    assert said_by_ss(lab.b, traffic.port, "rtt") < 70
+    traffic.finish()
+
+
+@pytest.mark.virtual
+@pytest.mark.parametrize("v6", [False, True], ids=["ipv4", "ipv6"])
+def test_what_was_lost_is_sent_at_once(make_lab, v6):
+    """What the old path has lost is the first that the new one carries: nothing has to time out or be asked for."""
+    lab = make_lab(rtt=0.05, at={"a": "g2"})
+    traffic = Upload(lab, v6=v6)
+    traffic.until(SIZE // 4)
+    with dropping(lab.net, f"tcp dport {traffic.port} tcp flags & syn == 0"):
+        time.sleep(0.1)
+        lab.a.move("core")
+    took = traffic.resumed()
+    assert took < 0.05 + 0.025 + 0.01, f"{took:.4f} s"
+    traffic.finish()
+    assert lab.resets(traffic.port) == []
 
 
 @pytest.mark.virtual

@@ -23,6 +23,7 @@ class Traffic:
     """What all kinds have in common."""
 
     port = programs.HTTP
+    every = 0.0005      # seconds between two looks at what has come
 
     def __init__(self, lab: Lab, v6: bool = False, size: int = SIZE) -> None:
         self.a: Host = lab.a
@@ -50,13 +51,17 @@ class Traffic:
             if self.child.poll() is not None:
                 raise AssertionError(f"{type(self).__name__} ended early: {self.said()}")
             return self.received() >= amount
-        wait_for(f"{amount} bytes of {type(self).__name__}", check, PATIENCE, 0.001)
+        wait_for(f"{amount} bytes of {type(self).__name__}", check, PATIENCE, max(self.every, 0.001))
+
+    def carried(self) -> int:
+        """Bytes the connection has carried; some programs write large blocks only."""
+        return self.received()
 
     def resumed(self, timeout: float = PATIENCE) -> float:
         """Waits for a new byte; seconds from now until it is there."""
-        began, before = time.monotonic(), self.received()
+        began, before = time.monotonic(), self.carried()
         wait_for(f"{type(self).__name__} to go on after {before} bytes",
-                 lambda: self.received() > before, timeout, 0.0005)
+                 lambda: self.carried() > before, timeout, self.every)
         return time.monotonic() - began
 
     def said(self) -> str:
@@ -185,6 +190,7 @@ class Scp(Download):
     """scp on A from sshd on B."""
 
     port = programs.SSH
+    every = 0.005       # it takes a run of ss
 
     def start(self) -> None:
         options = programs.sshd(self.b, self.a)
@@ -194,11 +200,15 @@ class Scp(Download):
         self.child = self.a.popen(["scp", *options, f"root@{self.where}:{remote}", str(self.file)],
                                   stderr=subprocess.PIPE, text=True)
 
+    def carried(self) -> int:
+        return self.a.bytes(self.port)[1]
+
 
 class Rsync(Upload):
     """rsync on A to a daemon on B."""
 
     port = programs.RSYNC
+    every = 0.005       # it takes a run of ss
 
     def start(self) -> None:
         self.root = programs.home(self.b, "files")
@@ -210,6 +220,9 @@ class Rsync(Upload):
 
     def received(self) -> int:
         return sum(f.stat().st_size for f in self.root.iterdir())
+
+    def carried(self) -> int:
+        return self.b.bytes(self.port)[1]
 
 
 class Psql(Download):
@@ -235,6 +248,7 @@ class Iperf(Traffic):
     """iperf3 from A to B; it counts its bytes at both ends itself."""
 
     port = programs.IPERF
+    every = 0.005       # it takes a run of ss
 
     def start(self) -> None:
         programs.iperf3(self.b)
