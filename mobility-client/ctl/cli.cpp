@@ -59,7 +59,7 @@ void declare_migrate(CLI::App& app, Choices& to) {
     add_name(*command, options.name);
     command->add_option("--from-local", options.from_local, "move all connections of this address");
     command->add_option("--from-remote", options.from_remote, "of these, only to this peer");
-    command->add_option("--to-local", options.to_local, "new local ADDR[:PORT]");
+    command->add_option("--to-local", options.to_local, "new local address");
     command->add_option("--to-remote", options.to_remote, "new remote ADDR[:PORT]");
     command->add_option("--dev", options.device, "bind to this interface");
     command->add_flag("--trial", options.trial, "use the old path until the new one works");

@@ -120,6 +120,9 @@ Result<Plan> make_plan(const MigrateOptions& options) {
     if (!name) {
         return name.error();
     }
+    if (to_local->port) {
+        return make_error(EINVAL, "a connection keeps its local port: give --to-local without one");
+    }
     plan.one = with_how(MigrateRequest{*name, *to_local, *to_remote}, options, *if_index);
     return plan;
 }

@@ -261,8 +261,8 @@ std::string remedy(int errno_value) {
         case EADDRNOTAVAIL:
             return "the new local address must be an address of this host (`ip address`)";
         case EADDRINUSE:
-            return "another socket has these addresses and ports; give another port with "
-                   "--to-local ADDR:PORT";
+            return "another socket has these addresses and ports; give another address of this "
+                   "host with --to-local";
         case ENETUNREACH:
         case EHOSTUNREACH:
             return "there must be a route from the new local address (`ip route get REMOTE from "

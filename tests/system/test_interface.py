@@ -3,6 +3,8 @@
 
 import errno
 import json
+import socket
+import struct
 import threading
 
 import pytest
@@ -11,6 +13,10 @@ from tcplab import genl
 from tcplab.topology import CTL, wait_for
 from test_moves import settled
 from traffic import Idle
+from wire import Pair, changed
+from wire import settled as pair_settled
+
+TCP_MIGRATE_TO = 62
 
 
 def test_both_ends_tell_the_same(make_lab):
@@ -129,3 +135,45 @@ def test_migrate_ctl_lists_the_same(make_lab):
     assert str(mine["local-port"]) in json.dumps(listed)
     assert mine["local-addr"] in json.dumps(listed)
     traffic.finish()
+
+
+def command(function, *args, **kw):
+    """errno of a command, 0 if it was accepted."""
+    try:
+        function(*args, **kw)
+    except OSError as e:
+        return e.errno
+    return 0
+
+
+def move_self(sock, v4, port):
+    """TCP_MIGRATE_TO: a program moves its own connection."""
+    local = struct.pack("=HH4s120x", socket.AF_INET, socket.htons(port), socket.inet_aton(v4))
+    sock.setsockopt(socket.IPPROTO_TCP, TCP_MIGRATE_TO, local + bytes(128) + struct.pack("=II", 0, 0))
+
+
+@pytest.mark.parametrize("way", ["netlink", "socket option", "migrate-ctl"])
+def test_local_port_is_kept(make_lab, way):
+    """A command that names another local port is refused, and changes nothing; its own port may be named."""
+    lab = make_lab(rtt=0.05, at={"a": "g1"})
+    with Pair(lab) as pair:
+        before, conn = lab.a.counters(), pair.conn(lab.a)
+        new, port = lab.a.attach("g2"), conn["local-port"]
+        errors = [errno.EOPNOTSUPP, 0]
+        if way == "netlink":
+            with lab.a.family() as family:
+                got = [command(family.call, "migrate", cookie=conn["cookie"], new_local_addr=new.v4, new_local_port=p)
+                       for p in (port + 1, port)]
+        elif way == "socket option":
+            got = [command(move_self, pair.a, new.v4, p) for p in (port + 1, port)]
+        else:
+            ctl = [str(CTL), "migrate", str(conn["cookie"]), "--to-local"]
+            done = lab.a.run([*ctl, f"{new.v4}:{port + 1}"], check=False)
+            assert "keeps its local port" in done.stderr
+            again = lab.a.run([*ctl, new.v4], check=False)
+            got, errors = [done.returncode != 0, again.returncode], [True, 0]
+        assert got == errors
+        pair_settled(pair, lab.a, 1)
+        assert changed(lab.a, before)["MsynSent"] == 1
+        assert (pair.conn(lab.a)["local-addr"], pair.conn(lab.a)["local-port"]) == (new.v4, port)
+        pair.talk()
