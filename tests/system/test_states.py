@@ -404,11 +404,10 @@ def test_nothing_is_written_and_the_queue_goes_out(connect, mover):
     """The last flight was lost on the old path; the program writes no more."""
     ends = connect(mover)
     out, into = ends.sides(mover)
-    # As much as the first window of the new path holds, if it is not cut in pieces.
-    data = os.urandom(12_000)
+    data = os.urandom(6000)
     with Losing(ends.lab.net, "tcp flags & syn == 0") as losing:
         out.sendall(data)
-        losing.lost(9)
+        losing.lost(5)
         ends.move()
         began = time.monotonic()
     ends.hear(into, data)

@@ -522,29 +522,6 @@ void tcp_mig_no_echo(struct sock *sk, struct tcp_migrate *mig)
 
 /* ---- Options on segments of the connection ---- */
 
-/* The first segments are made smaller for CONFIRM (@skb NULL: how much?). The
- * later ones carry it where there is room: small pieces would use up the
- * window of a path that begins with few segments.
- */
-static bool tcp_mig_carries_confirm(struct sock *sk, struct tcp_migrate *mig,
-				    const struct sk_buff *skb)
-{
-	const struct tcp_sock *tp = tcp_sk(sk);
-	u32 room = TCPMIG_LEN_CONFIRM, len;
-
-	if (mig->state != TCP_MIGRATE_STATE_MIG_CONFIRM || mig->own.trial)
-		return false;
-	if (!skb)
-		return mig->own.room;
-	if (tp->rx_opt.num_sacks + tp->rx_opt.dsack)
-		room += TCPOLEN_SACK_BASE_ALIGNED + TCPOLEN_SACK_PERBLOCK;
-	len = tcp_skb_pcount(skb) > 1 ? tcp_skb_mss(skb) : skb->len;
-	if (len && len + room > tp->mss_cache)
-		return false;
-	mig->own.room -= min_t(int, mig->own.room, tcp_skb_pcount(skb));
-	return true;
-}
-
 unsigned int __tcp_migrate_established_options(struct sock *sk,
 					       const struct sk_buff *skb,
 					       unsigned int remaining, u8 *kind)
@@ -563,8 +540,8 @@ unsigned int __tcp_migrate_established_options(struct sock *sk,
 		*kind = MIG_KIND_ACK;
 		return TCPMIG_LEN_CONFIRM;
 	}
-	if (remaining >= TCPMIG_LEN_CONFIRM &&
-	    tcp_mig_carries_confirm(sk, mig, skb)) {
+	if (mig->state == TCP_MIGRATE_STATE_MIG_CONFIRM && !mig->own.trial &&
+	    remaining >= TCPMIG_LEN_CONFIRM) {
 		*kind = TCPMIG_SUB_CONFIRM + 1;
 		return TCPMIG_LEN_CONFIRM;
 	}

@@ -99,8 +99,7 @@ struct tcp_mig_try {
 		spliced:1,	/* committed on such an answer and the peer's CONFIRM */
 		rexmit:1,	/* sent more than once: no RTT sample */
 		napt:1;		/* there is one on the new path, or may be */
-	u8	hold:1,		/* gated in MIG_CONFIRM */
-		room:2;		/* segments that are made smaller for CONFIRM */
+	u8	hold:1;		/* gated in MIG_CONFIRM */
 };
 
 /* A Migrate-Request of the peer that was answered: the thesis' SYN_RECV */
@@ -122,9 +121,6 @@ struct tcp_mig_pend {
 };
 
 #define TCPMIG_PENDS	2
-
-/* Segments on which CONFIRM takes the place of data */
-#define MIG_CONFIRM_ROOM	3
 
 /* What may be sent into a NAPT that has seen no window but that of a SYN,ACK */
 #define MIG_NAPT_WINDOW		65535

@@ -377,7 +377,6 @@ static void tcp_mig_answered(struct sock *sk, struct tcp_migrate *mig)
 
 	own->answered = 1;
 	own->tries = 0;
-	own->room = MIG_CONFIRM_ROOM;
 	own->rtt_us = own->rexmit ? 0 : tcp_mig_since(own->sent_us);
 	mig->unconfirmed = 1;
 	tcp_mig_make_confirm(mig);
