@@ -16,6 +16,7 @@
 
 namespace mobility {
 
+using tcpmigrate::Error;
 using tcpmigrate::Result;
 
 /// No message is longer, in bytes: about 4,000 connections of one pair.
