@@ -5,6 +5,7 @@ A and B are at global places of their own, S is the stranger, at a third. Each
 test says which counter moves, and that S gets no more than it has sent.
 """
 
+import contextlib
 import errno
 import os
 import socket
@@ -13,7 +14,7 @@ import time
 
 import pytest
 
-from tcplab import capture, genl
+from tcplab import capture, craft, genl
 from tcplab.topology import wait_for
 from wire import (ACK, CONFIRM, FIN, LENGTHS, MANS, PORT, RST, SETTLE, SYN, Pair, Raw, again, changed,
                   dropping, option, settled, size)
@@ -255,11 +256,13 @@ def malformed(well):
     for length in range(41):
         for sub in range(16):
             if (LENGTHS.get(sub) == length) == well:
-                opt = bytes([254, length, 0x4D, 0x49, sub << 4]) + os.urandom(40)
-                yield opt[:max(8, (length + 3) & ~3)]
+                # Nothing random after it, which might be another option.
+                opt = bytes([254, length, 0x4D, 0x49, sub << 4]) + os.urandom(max(0, length - 5))
+                yield opt + bytes(max(8, (length + 3) & ~3) - len(opt))
 
 
-KINDS = {"syn": SYN, "established": ACK, "without flags": 0, "fin without ack": FIN, "all but syn, ack, rst": 0x29}
+KINDS = {"syn": SYN, "synack": SYN | ACK, "ack": ACK, "data": ACK, "without flags": 0, "fin without ack": FIN,
+         "all but syn, ack, rst": 0x29}
 
 
 def from_stranger(lab):
@@ -277,16 +280,50 @@ def test_options_that_are_none(pair, kind, well):
     if kind == "syn":
         packets = [pair.to_b(SYN, lab.s.v4, 20000 + i, options=o) for i, o in enumerate(malformed(well))]
     else:
-        packets = [pair.to_b(KINDS[kind], options=o) for o in malformed(well)]
-    # Cut off by the end of the header, too.
-    if not well and kind != "syn":
-        packets += [pair.to_b(KINDS[kind], options=o[:8]) for o in malformed(well)]
+        # Data that B has already: others would be as good as A's.
+        rest = {"data": bytes(100), "seq": pair.next_a - 100} if kind == "data" else {}
+        packets = [pair.to_b(KINDS[kind], options=o, **rest) for o in malformed(well)]
+        # Cut off by the end of the header, too.
+        if not well:
+            packets += [pair.to_b(KINDS[kind], options=o[:8], **rest) for o in malformed(well)]
     count = len(from_stranger(lab))
     send(pair, *packets)
     assert len(from_stranger(lab)) >= count + len(packets), "the lab has lost some"
     if not well:
         assert changed(lab.b, before) == {}
         assert changed(lab.a, other) == {}
+    pair.unharmed()
+
+
+@pytest.mark.parametrize("well", [False, True], ids=["malformed", "rubbish"])
+def test_answer_with_options_that_are_none(pair, well):
+    """The SYN,ACKs of a server: plain connections, all of them."""
+    lab = pair.lab
+    lab.s.run(["nft", "-f", "-"], input="table inet deaf { chain c { type filter hook input priority 0; "
+                                        "tcp dport 7300 drop; }; }\n")
+    with contextlib.ExitStack() as open_ones:
+        options, socks = list(malformed(well)), []
+        for _ in options:
+            with lab.a.inside():
+                socks.append(open_ones.enter_context(socket.socket()))
+            socks[-1].setblocking(False)
+            assert socks[-1].connect_ex((lab.s.v4, 7300)) == errno.EINPROGRESS
+            time.sleep(0.0005)      # no more than the lab's links can hold
+        time.sleep(0.1)
+        syns = [s for s in capture.read(lab.captures["s"].path) if s.dport == 7300]
+        assert len(syns) == len(options)
+        before = lab.a.counters()
+        send(pair, *[craft.ipv4(lab.s.v4, lab.a.v4, 7300, syn.sport, SYN | ACK, seq=1000,
+                                ack=(syn.seq + 1) & 0xFFFFFFFF, options=o)
+                     for syn, o in zip(syns, options, strict=True)])
+        # TCP itself drops a header that is no list of options, where it looks for signatures.
+        for sock, opt in zip(socks, options, strict=True):
+            assert opt[1] < 4 or sock.getpeername()[1] == 7300
+        assert [c["remote-port"] for c in lab.a.connections() if c["state"] != "none"] == [PORT]
+        # The only form that a SYN,ACK may have; its random key is one. Unanswered SYNs are repeated.
+        delta = changed(lab.a, before)
+        delta.pop("PermitSent", None)
+        assert delta == ({"PermitRcvd": 1} if well else {})
     pair.unharmed()
 
 
