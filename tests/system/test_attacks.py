@@ -180,6 +180,40 @@ def test_replayed_request_before_the_migration(pair, bare):
     pair.unharmed(moves=1)
 
 
+def test_replayed_request_and_proof(pair):
+    """A's CONFIRM is lost; S, who has repeated A's request, repeats it too: it proves nothing for S's address."""
+    lab = pair.lab
+    count = len(pair.seen(lab.a))
+    before = lab.b.counters()
+    with dropping(lab.net, f"tcp dport {PORT} tcp flags & syn == 0 ip saddr != {lab.s.v4}"):
+        lab.a.move("core")
+        confirm = wait_for("CONFIRM", lambda: next((s for s in pair.seen(lab.a)[count:]
+                                                    if s.out and s.migrate == ["CONFIRM"]), None), 5)
+        msyn = next(s for s in pair.seen(lab.a)[count:] if s.migrate == ["MREQ"])
+        for seg in (msyn, confirm):
+            send(pair, again(seg, src=lab.s.v4))
+        delta = changed(lab.b, before)
+        assert (delta["MsynRcvd"], delta["BadConfirm"], delta.get("Commit", 0)) == (2, 1, 0)
+    settled(pair, lab.a, 1)
+    settled(pair, lab.b, 1)
+    pair.unharmed(moves=1)
+
+
+def test_data_on_the_tuple_under_negotiation(pair):
+    """S, in B's name, sends A data to where A is going; without proof they are not B's."""
+    lab = pair.lab
+    before = lab.a.counters()
+    with dropping(lab.net, f"ip saddr {lab.b.v4} tcp flags & (syn | ack) == (syn | ack)"):
+        lab.a.move("core")
+        time.sleep(RTT)
+        assert pair.conn(lab.a)["state"] == "mig-sent"
+        send(pair, pair.to_a(ACK, data=b"forged"))
+        assert changed(lab.a, before)["Foreign"] == 1
+    settled(pair, lab.a, 1)
+    settled(pair, lab.b, 1)
+    pair.unharmed(moves=1)
+
+
 def test_many_replays_are_answered_sparingly(pair):
     """A good request a hundred times: twenty-one answers a second, then silence."""
     before = pair.lab.b.counters()

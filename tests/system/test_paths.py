@@ -140,6 +140,10 @@ def test_new_path_is_narrower(make_lab, mss, mtu):
     traffic.until(SIZE // 4)
     lab.a.move("n2")
     carry_on(lab, traffic, 0.05)
+    # B sends no more than A's new MSS allows, less the timestamps, from the first segment on.
+    segs = lab.segments("a")
+    asked = max(i for i, seg in enumerate(segs) if seg.migrate == ["MREQ"])
+    assert max(seg.length for seg in segs[asked:] if not seg.out) == min(mss, mtu - 40) - 12
 
 
 @pytest.mark.virtual
