@@ -207,6 +207,29 @@ def test_a_thousand_connections(wide):
     crowd.close()
 
 
+def test_a_short_queue_loses_no_request(wide):
+    """The device takes twenty segments, then sends them slowly: the command waits for it, no request is lost."""
+    crowd = Crowd(wide, CROWD // 4)
+    time.sleep(1)
+    before = wide.a.counters()
+    wide.a.attach("core")
+    new, old = wide.a.points[-1], wide.a.points[0]
+    wide.a.run(f"tc qdisc replace dev {new.dev} root handle 1: tbf rate 2mbit burst 2000 limit 2000")
+    began = time.monotonic()
+    wide.migrator(wide.a, old, new, False)
+    took = time.monotonic() - began
+    wait_for("all to have moved", lambda: crowd.settled(wide.a, 1) and crowd.settled(wide.b, 1), 30, 0.01)
+    there = changed(wide.a, before)
+    assert there["MsynSent"] == there["Commit"] == CROWD // 4
+    assert "MsynRetrans" not in there and "NoRoute" not in there
+    # Requests and proofs of about a hundred bytes each, at 2 Mbit/s.
+    assert not VIRTUAL or took < 0.25, f"{took:.3f} s"
+    wide.a.run(f"tc {wide.link_at('core').netem(new.dev)}")
+    wide.a.detach(old)
+    crowd.exchange(5000)
+    crowd.close()
+
+
 def test_a_thousand_busy_connections(wide):
     """All have data under way, both ways, when they move: none is lost, wrong or mixed up."""
     crowd = Crowd(wide, CROWD)

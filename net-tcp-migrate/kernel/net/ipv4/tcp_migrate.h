@@ -99,7 +99,8 @@ struct tcp_mig_try {
 		spliced:1,	/* committed on such an answer and the peer's CONFIRM */
 		rexmit:1,	/* sent more than once: no RTT sample */
 		napt:1;		/* there is one on the new path, or may be */
-	u8	hold:1;		/* gated in MIG_CONFIRM */
+	u8	hold:1,		/* gated in MIG_CONFIRM */
+		unsent:1;	/* the device's queue was full */
 };
 
 /* A Migrate-Request of the peer that was answered: the thesis' SYN_RECV */

@@ -611,7 +611,7 @@ static u16 tcp_mig_window(const struct tcp_sock *tp, u32 ack, u8 flags)
  *
  * Not by tcp_transmit_skb(), whose SYN options are those of a new connection.
  *
- * Return: 0 or a negative errno of the route or the device.
+ * Return: 0, -ENOBUFS if the device's queue was full, or what the route said.
  */
 int tcp_mig_xmit(struct sock *sk, const struct tcp_mig_tuple *t, int ifindex,
 		 u32 seq, u32 ack, u8 flags, bool bare, const u8 *opt,
@@ -622,6 +622,7 @@ int tcp_mig_xmit(struct sock *sk, const struct tcp_mig_tuple *t, int ifindex,
 	unsigned int blen = 0, len;
 	struct sk_buff *skb;
 	struct tcphdr *th;
+	int err;
 
 	tcp_mstamp_refresh(tp);
 	if (!bare)
@@ -647,8 +648,9 @@ int tcp_mig_xmit(struct sock *sk, const struct tcp_mig_tuple *t, int ifindex,
 	th->window = htons(tcp_mig_window(tp, ack, flags));
 
 	TCP_INC_STATS(sock_net(sk), TCP_MIB_OUTSEGS);
-	return tcp_mig_v4(t) ? tcp_mig_xmit4(sk, skb, t, ifindex) :
-			       tcp_mig_xmit6(sk, skb, t, ifindex);
+	err = tcp_mig_v4(t) ? tcp_mig_xmit4(sk, skb, t, ifindex) :
+			      tcp_mig_xmit6(sk, skb, t, ifindex);
+	return err > 0 ? net_xmit_errno(err) : err;
 }
 
 /* Answer a segment as a closed port does: whoever sent it learns nothing. */

@@ -90,6 +90,8 @@ int tcp_mig_send_request(struct sock *sk, struct tcp_migrate *mig)
 		.nonce = own->nonce,
 		.seq = own->isn,
 	};
+	/* Nothing of this attempt has left the host yet. */
+	bool first = !own->tries || own->unsent;
 	u8 opt[TCPMIG_LEN_MREQ];
 	int err;
 
@@ -99,14 +101,16 @@ int tcp_mig_send_request(struct sock *sk, struct tcp_migrate *mig)
 			   __tcp_migrate_ack(sk, tcp_sk(sk)->rcv_nxt),
 			   own->nosyn ? TCPHDR_ACK : TCPHDR_SYN, false,
 			   opt, sizeof(opt));
-	if (own->tries++) {
+	own->unsent = first && err == -ENOBUFS;
+	own->tries++;
+	if (!first) {
 		own->rexmit = 1;
 		MIG_INC(sock_net(sk), MSYNRETRANS);
-	} else {
+	} else if (!own->unsent) {
 		own->sent_us = (u32)tcp_clock_us();
 		MIG_INC(sock_net(sk), MSYNSENT);
 	}
-	if (err)
+	if (err && err != -ENOBUFS)
 		MIG_INC(sock_net(sk), NOROUTE);
 	return err;
 }
@@ -128,6 +132,7 @@ void tcp_mig_new_try(struct sock *sk, struct tcp_migrate *mig)
 	own->rexmit = 0;
 	own->spliced = 0;
 	own->hold = 0;
+	own->unsent = 0;
 }
 
 void tcp_mig_cancel_try(struct sock *sk, struct tcp_migrate *mig)

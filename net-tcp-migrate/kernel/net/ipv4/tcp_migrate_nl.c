@@ -14,6 +14,9 @@
 #include "tcp_migrate.h"
 #include "tcp_migrate_nl_gen.h"
 
+/* How long a full queue is waited for: without any progress, for one request */
+#define MIG_PACE_JIFFIES	(HZ / 10)
+
 #define A(name)	TCP_MIGRATE_A_CONN_##name
 
 static struct genl_family tcp_mig_family;
@@ -515,6 +518,48 @@ static int tcp_mig_move(struct sock *sk, const struct tcp_mig_target *to)
 	return err;
 }
 
+/* Sends the request again that the device's queue did not take.
+ * Return: true if it did not this time either.
+ */
+static bool tcp_mig_unsent(struct sock *sk, bool again)
+{
+	struct tcp_migrate *mig;
+	bool unsent = false;
+
+	lock_sock(sk);
+	local_bh_disable();
+	mig = tcp_mig(sk);
+	if (mig && mig->state == TCP_MIGRATE_STATE_MIG_SENT &&
+	    mig->own.valid && mig->own.unsent) {
+		if (again) {
+			mig->own.tries = 0;
+			tcp_mig_send_request(sk, mig);
+		}
+		unsent = mig->own.unsent;
+	}
+	local_bh_enable();
+	release_sock(sk);
+	return unsent;
+}
+
+/* One command for many connections is faster than a slow device. What its queue
+ * does not take goes out when there is room, not after a time-out, and what
+ * follows waits. Sleeps, with no lock held; what is still unsent after a while,
+ * or when a signal comes, is left to the timers.
+ */
+static void tcp_mig_pace(struct sock *sk)
+{
+	bool unsent = tcp_mig_unsent(sk, false);
+	int left;
+
+	for (left = MIG_PACE_JIFFIES; unsent && left; left--) {
+		schedule_timeout_interruptible(1);
+		if (signal_pending(current))
+			return;
+		unsent = tcp_mig_unsent(sk, true);
+	}
+}
+
 int tcp_migrate_nl_migrate_doit(struct sk_buff *skb, struct genl_info *info)
 {
 	struct tcp_mig_target to;
@@ -574,6 +619,8 @@ int tcp_migrate_nl_migrate_all_doit(struct sk_buff *skb, struct genl_info *info)
 		if (err) {
 			failed++;
 			first = first ?: -err;
+		} else {
+			tcp_mig_pace(v[i]);
 		}
 		sock_gen_put(v[i]);
 		cond_resched();
