@@ -65,7 +65,7 @@ Result<Tls> Tls::create(const Identity& identity) {
     if (!context || !configure(context.get(), identity)) {
         return tcpmigrate::make_error(ENOMEM, "cannot set up TLS: " + complaint());
     }
-    std::signal(SIGPIPE, SIG_IGN);
+    static_cast<void>(std::signal(SIGPIPE, SIG_IGN));
     return Tls(std::move(context));
 }
 
