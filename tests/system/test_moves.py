@@ -118,7 +118,6 @@ def test_back_to_an_old_address(make_lab, kind):
     carry_on(lab, traffic, 0.05, times=2)
 
 
-@pytest.mark.smp
 @pytest.mark.parametrize("kind", [Download, Upload, Both])
 def test_many_moves(make_lab, kind):
     """Ten moves in one transfer, each as soon as the last has carried data."""
