@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "libmobility/channel.hpp"
 
-#include <openssl/err.h>
-
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <cerrno>
@@ -18,14 +16,6 @@ using asio::ip::tcp;
 
 constexpr std::string_view kExporterLabel = "EXPORTER-Channel-Binding";
 constexpr std::size_t kPiece = 4096;
-
-/// The last thing OpenSSL has complained about; empties its queue.
-std::string complaint() {
-    const auto code = ERR_peek_last_error();
-    const char* reason = code != 0 ? ERR_reason_error_string(code) : nullptr;
-    ERR_clear_error();
-    return reason != nullptr ? reason : "no reason given";
-}
 
 /// Any certificate is good whose key is a host's: names are checked by the caller.
 int any_host(int /*preverified*/, X509_STORE_CTX* store) {

@@ -23,6 +23,7 @@
 
 #include "libmobility/frame.hpp"
 #include "libmobility/identity.hpp"
+#include "libmobility/openssl.hpp"
 
 namespace mobility {
 
@@ -39,10 +40,7 @@ class Tls {
     [[nodiscard]] SSL_CTX* context() const { return context_.get(); }
 
   private:
-    struct ContextFreed {
-        void operator()(SSL_CTX* context) const { SSL_CTX_free(context); }
-    };
-    using Context = std::unique_ptr<SSL_CTX, ContextFreed>;
+    using Context = std::unique_ptr<SSL_CTX, FreedBy<SSL_CTX_free>>;
 
     explicit Tls(Context context) : context_(std::move(context)) {}
 
@@ -80,10 +78,6 @@ class Channel {
     [[nodiscard]] const std::array<std::uint8_t, 32>& exporter() const { return exporter_; }
 
   private:
-    struct SslFreed {
-        void operator()(SSL* ssl) const { SSL_free(ssl); }
-    };
-
     Channel(boost::asio::ip::tcp::socket socket, const Tls& tls);
 
     Result<void> prepare();
@@ -97,7 +91,7 @@ class Channel {
     Error error(int code, const std::string& what) const;
 
     boost::asio::ip::tcp::socket socket_;
-    std::unique_ptr<SSL, SslFreed> ssl_;
+    std::unique_ptr<SSL, FreedBy<SSL_free>> ssl_;
     std::string where_;
     Name peer_;
     std::array<std::uint8_t, 32> exporter_{};

@@ -3,7 +3,6 @@
 
 #include <fcntl.h>
 #include <openssl/bio.h>
-#include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/sha.h>
 #include <sys/stat.h>
@@ -21,18 +20,7 @@ namespace {
 using tcpmigrate::Error;
 using tcpmigrate::make_error;
 
-struct BioFreed {
-    void operator()(BIO* bio) const { BIO_free_all(bio); }
-};
-using Bio = std::unique_ptr<BIO, BioFreed>;
-
-/// What OpenSSL complains about, as one line; empties its queue.
-std::string complaint() {
-    std::array<char, 256> text{};
-    ERR_error_string_n(ERR_get_error(), text.data(), text.size());
-    ERR_clear_error();
-    return text.data();
-}
+using Bio = std::unique_ptr<BIO, FreedBy<BIO_free_all>>;
 
 Error system_error(const std::filesystem::path& file, const char* what) {
     const int code = errno;

@@ -16,18 +16,15 @@
 #include <string>
 #include <string_view>
 
+#include "libmobility/openssl.hpp"
 #include "tcpmigrate/result.hpp"
 
 namespace mobility {
 
 using tcpmigrate::Result;
 
-struct Freed {
-    void operator()(EVP_PKEY* key) const { EVP_PKEY_free(key); }
-    void operator()(X509* certificate) const { X509_free(certificate); }
-};
-using Key = std::unique_ptr<EVP_PKEY, Freed>;
-using Certificate = std::unique_ptr<X509, Freed>;
+using Key = std::unique_ptr<EVP_PKEY, FreedBy<EVP_PKEY_free>>;
+using Certificate = std::unique_ptr<X509, FreedBy<X509_free>>;
 
 /// SHA-256 of a host's public key (its SubjectPublicKeyInfo, DER). Orders and
 /// compares by its bytes; it is public, so not in constant time.
@@ -35,8 +32,8 @@ class Name {
   public:
     static constexpr std::size_t kSize = 32;
 
-    Name() = default;
-    explicit Name(const std::array<std::uint8_t, kSize>& bytes) : bytes_(bytes) {}
+    constexpr Name() = default;
+    constexpr explicit Name(const std::array<std::uint8_t, kSize>& bytes) : bytes_(bytes) {}
 
     /// 64 hexadecimal digits. EINVAL otherwise.
     static Result<Name> parse(std::string_view text);

@@ -10,7 +10,9 @@
 #                /lab inside. Read: cmd. Written: output, status, dmesg, kmemleak.
 #   LAB_BACKEND  uml, qemu or native: how LAB_OUT is reached, how to power off.
 
-export PATH="${LAB_CWD:+$LAB_CWD/build/bin:}/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# The migrate-ctl of this tree, or the one that was named, is found first.
+ctl=${LAB_MIGRATE_CTL:-$LAB_CWD/build/bin/migrate-ctl}
+export PATH="${ctl%/*}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 export HOME=/root LANG=C.UTF-8 TERM="${TERM:-linux}" PYTHONDONTWRITEBYTECODE=1
 root=/mnt/root
 

@@ -21,11 +21,11 @@
 #include <cstdint>
 #include <vector>
 
+#include "libmobility/identity.hpp"
+
 namespace mobility::judge {
 
 using Address = boost::asio::ip::address;
-/// SHA-256 of a host's public key.
-using Identity = std::array<std::uint8_t, 32>;
 
 /// One connection as one of its ends sees it (thesis 3.1.1).
 struct Ports {
@@ -38,8 +38,8 @@ struct Ports {
 
 /// The mobility information of one host about one peer, in one address family.
 struct Report {
-    Identity host{};      ///< who reports; the channel has proved it
-    Identity peer{};      ///< whom it is about
+    Name host;            ///< who reports; the channel has proved it
+    Name peer;            ///< whom it is about
     Address before;       ///< its own address before, as the host sees it
     Address peer_before;  ///< the address it had for its peer
     Address after;        ///< its own address now, as the host sees it

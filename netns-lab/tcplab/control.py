@@ -26,7 +26,7 @@ from typing import Any
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from tcplab.topology import CTL, Lab, Node, patched  # noqa: E402
+from tcplab.topology import Lab, Node, patched  # noqa: E402
 
 CTL_DIR = pathlib.Path("/lab/ctl")
 CLOSED = b"\x1d[lab: shell closed]\x1d"
@@ -103,7 +103,7 @@ def _interact(fd: int, where: str, rows: int, columns: int) -> None:
     """
     ours, its = pty.openpty()
     fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("=HHHH", rows, columns, 0, 0))
-    env = {**os.environ, "PS1": f"{where}# ", "PATH": f"{os.environ['PATH']}:{CTL.parent}", "TERM": "xterm-256color"}
+    env = {**os.environ, "PS1": f"{where}# ", "TERM": "xterm-256color"}
     child = subprocess.Popen(["ip", "netns", "exec", where, "bash", "--norc", "-i"], stdin=its, stdout=its,
                              stderr=its, env=env, start_new_session=True,
                              preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 1))

@@ -344,9 +344,13 @@ class Host(Node):
                             if c["local-addr"] in (new.v4, new.v6)))
         wait_for(f"connections of {self.name} to leave {old.v4} for {new.v4}", done, timeout)
 
+    def ss(self, port: int) -> str:
+        """What ss says of the connections with this port, as numbers."""
+        return self.run(["ss", "-Htni", f"( sport = :{port} or dport = :{port} )"]).stdout
+
     def bytes(self, port: int) -> tuple[int, int]:
         """(acknowledged, received) bytes so far of the connections with this port."""
-        out = self.run(["ss", "-Htni", f"( sport = :{port} or dport = :{port} )"]).stdout
+        out = self.ss(port)
         return tuple(sum(int(w.split(":")[1]) for w in out.split() if w.startswith(f"{key}:"))
                      for key in ("bytes_acked", "bytes_received"))  # type: ignore[return-value]
 

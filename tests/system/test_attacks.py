@@ -153,6 +153,19 @@ def test_reflected_request(pair):
     pair.unharmed(moves=1)
 
 
+def said(pair, count, option):
+    """The first segment with this option that A has sent, of those behind the first count of its capture."""
+    return wait_for(option, lambda: next((s for s in pair.seen(pair.lab.a)[count:]
+                                          if s.out and s.migrate == [option]), None), 5)
+
+
+def both_moved(pair):
+    """Both ends have committed to A's move, once, and are none the worse."""
+    for host in (pair.lab.a, pair.lab.b):
+        settled(pair, host, 1)
+    pair.unharmed(moves=1)
+
+
 @pytest.mark.parametrize("bare", [
     pytest.param(False, id="as it was"),
     pytest.param(True, id="without other options")])
@@ -166,8 +179,7 @@ def test_replayed_request_before_the_migration(pair, bare):
     before = lab.b.counters()
     with dropping(lab.net, "tcp flags & (syn|ack) == syn ip saddr 198.51.100.0/24"):
         lab.a.move("g1")
-        msyn = wait_for("an MSYN", lambda: next((s for s in pair.seen(lab.a)[count:]
-                                                 if s.out and s.migrate == ["MREQ"]), None), 5)
+        msyn = said(pair, count, "MREQ")
         if bare:
             msyn.options = [o for o in msyn.options if o[0] == 254]
         send(pair, again(msyn, src=lab.s.v4))
@@ -175,9 +187,7 @@ def test_replayed_request_before_the_migration(pair, bare):
         assert len(got) == 1 and got[0].migrate == ["MANS"]
         delta = changed(lab.b, before)
         assert (delta["MsynRcvd"], delta["AnswerSent"], delta.get("Commit", 0)) == (1, 1, 0)
-    settled(pair, lab.a, 1)
-    settled(pair, lab.b, 1)
-    pair.unharmed(moves=1)
+    both_moved(pair)
 
 
 def test_replayed_request_and_proof(pair):
@@ -187,16 +197,13 @@ def test_replayed_request_and_proof(pair):
     before = lab.b.counters()
     with dropping(lab.net, f"tcp dport {PORT} tcp flags & syn == 0 ip saddr != {lab.s.v4}"):
         lab.a.move("core")
-        confirm = wait_for("CONFIRM", lambda: next((s for s in pair.seen(lab.a)[count:]
-                                                    if s.out and s.migrate == ["CONFIRM"]), None), 5)
+        confirm = said(pair, count, "CONFIRM")
         msyn = next(s for s in pair.seen(lab.a)[count:] if s.migrate == ["MREQ"])
         for seg in (msyn, confirm):
             send(pair, again(seg, src=lab.s.v4))
         delta = changed(lab.b, before)
         assert (delta["MsynRcvd"], delta["BadConfirm"], delta.get("Commit", 0)) == (2, 1, 0)
-    settled(pair, lab.a, 1)
-    settled(pair, lab.b, 1)
-    pair.unharmed(moves=1)
+    both_moved(pair)
 
 
 def test_data_on_the_tuple_under_negotiation(pair):
@@ -209,9 +216,7 @@ def test_data_on_the_tuple_under_negotiation(pair):
         assert pair.conn(lab.a)["state"] == "mig-sent"
         send(pair, pair.to_a(ACK, data=b"forged"))
         assert changed(lab.a, before)["Foreign"] == 1
-    settled(pair, lab.a, 1)
-    settled(pair, lab.b, 1)
-    pair.unharmed(moves=1)
+    both_moved(pair)
 
 
 def test_many_replays_are_answered_sparingly(pair):

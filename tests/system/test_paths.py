@@ -159,8 +159,7 @@ def test_new_path_is_slower(make_lab):
 
 def said_by_ss(host, port, what):
     """A number that ss shows of the host's connection with this port."""
-    out = host.run(["ss", "-Htni", f"( sport = :{port} or dport = :{port} )"]).stdout
-    return float(re.search(rf" {what}:([0-9.]+)", out)[1])
+    return float(re.search(rf" {what}:([0-9.]+)", host.ss(port))[1])
 
 
 @contextlib.contextmanager

@@ -204,15 +204,9 @@ TEST_F(ChannelTest, RubbishInsteadOfAHandshakeIsAnError) {
 }
 
 TEST_F(ChannelTest, AClientWithoutCertificateOrWithAnotherKindIsRefused) {
-    struct ContextFreed {
-        void operator()(SSL_CTX* context) const { SSL_CTX_free(context); }
-    };
-    const std::unique_ptr<SSL_CTX, ContextFreed> bare(SSL_CTX_new(TLS_method()));
+    const std::unique_ptr<SSL_CTX, FreedBy<SSL_CTX_free>> bare(SSL_CTX_new(TLS_method()));
     with_sockets([&](tcp::socket connected, tcp::socket accepted) -> asio::awaitable<void> {
-        struct SslFreed {
-            void operator()(SSL* ssl) const { SSL_free(ssl); }
-        };
-        const std::unique_ptr<SSL, SslFreed> ssl(SSL_new(bare.get()));
+        const std::unique_ptr<SSL, FreedBy<SSL_free>> ssl(SSL_new(bare.get()));
         connected.native_non_blocking(true);
         SSL_set_fd(ssl.get(), connected.native_handle());
         bool over = false;

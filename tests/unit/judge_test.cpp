@@ -20,8 +20,8 @@ Address ip(const std::string& text) {
     return boost::asio::ip::make_address(text);
 }
 
-constexpr Identity kA{0xaa};
-constexpr Identity kB{0xbb};
+constexpr Name kA({0xaa});
+constexpr Name kB({0xbb});
 constexpr std::uint16_t kPortA = 40000;
 constexpr std::uint16_t kPortB = 22;
 constexpr std::uint16_t kProxyPort = 7777;
@@ -225,11 +225,11 @@ TEST(Judge, BothGlobalIsNoCoincidence) {
 TEST(Judge, OtherIdentitiesAreACoincidence) {
     const auto a = report(plain(), true);
     auto b = report(plain(), false);
-    b.peer = Identity{0xcc};
+    b.peer = Name({0xcc});
     EXPECT_EQ(judge(a, b).what, Case::Coincidence);
     EXPECT_THAT(judge(a, b).plan, IsEmpty());
     b.peer = kA;
-    b.host = Identity{0xcc};
+    b.host = Name({0xcc});
     EXPECT_EQ(judge(a, b).what, Case::Coincidence);
 }
 

@@ -504,7 +504,7 @@ static int tcp_mig_xmit4(struct sock *sk, struct sk_buff *skb,
 	err = ip_build_and_send_pkt(skb, sk, saddr, daddr, NULL,
 				    READ_ONCE(inet->tos) & ~INET_ECN_MASK);
 	rcu_read_unlock();
-	return net_xmit_eval(err);
+	return err;
 }
 
 static int tcp_mig_xmit6(struct sock *sk, struct sk_buff *skb,
@@ -550,7 +550,7 @@ static int tcp_mig_xmit6(struct sock *sk, struct sk_buff *skb,
 		       np->tclass & ~INET_ECN_MASK,
 		       READ_ONCE(sk->sk_priority));
 	rcu_read_unlock();
-	return net_xmit_eval(err);
+	return err;
 }
 
 /* Options before ours: what stateful boxes re-learn from a SYN, with the

@@ -496,7 +496,9 @@ static int tcp_mig_parse_ports(struct genl_info *info,
 	return 0;
 }
 
-static int tcp_mig_move(struct sock *sk, const struct tcp_mig_target *to)
+/* @unsent: the device's queue did not take the request. */
+static int tcp_mig_move(struct sock *sk, const struct tcp_mig_target *to,
+			bool *unsent)
 {
 	struct tcp_mig_tuple t;
 	int err;
@@ -513,6 +515,7 @@ static int tcp_mig_move(struct sock *sk, const struct tcp_mig_target *to)
 	if (to->rport)
 		t.rport = to->t.rport;
 	err = tcp_mig_start(sk, &t, to->ifindex, to->flags);
+	*unsent = !err && tcp_mig(sk)->own.unsent;
 	local_bh_enable();
 	release_sock(sk);
 	return err;
@@ -521,7 +524,7 @@ static int tcp_mig_move(struct sock *sk, const struct tcp_mig_target *to)
 /* Sends the request again that the device's queue did not take.
  * Return: true if it did not this time either.
  */
-static bool tcp_mig_unsent(struct sock *sk, bool again)
+static bool tcp_mig_send_again(struct sock *sk)
 {
 	struct tcp_migrate *mig;
 	bool unsent = false;
@@ -531,10 +534,8 @@ static bool tcp_mig_unsent(struct sock *sk, bool again)
 	mig = tcp_mig(sk);
 	if (mig && mig->state == TCP_MIGRATE_STATE_MIG_SENT &&
 	    mig->own.valid && mig->own.unsent) {
-		if (again) {
-			mig->own.tries = 0;
-			tcp_mig_send_request(sk, mig);
-		}
+		mig->own.tries = 0;
+		tcp_mig_send_request(sk, mig);
 		unsent = mig->own.unsent;
 	}
 	local_bh_enable();
@@ -549,14 +550,12 @@ static bool tcp_mig_unsent(struct sock *sk, bool again)
  */
 static void tcp_mig_pace(struct sock *sk)
 {
-	bool unsent = tcp_mig_unsent(sk, false);
 	int left;
 
-	for (left = MIG_PACE_JIFFIES; unsent && left; left--) {
+	for (left = MIG_PACE_JIFFIES; left; left--) {
 		schedule_timeout_interruptible(1);
-		if (signal_pending(current))
+		if (signal_pending(current) || !tcp_mig_send_again(sk))
 			return;
-		unsent = tcp_mig_unsent(sk, true);
 	}
 }
 
@@ -564,6 +563,7 @@ int tcp_migrate_nl_migrate_doit(struct sk_buff *skb, struct genl_info *info)
 {
 	struct tcp_mig_target to;
 	struct sock *sk;
+	bool unsent;
 	int err;
 
 	err = tcp_mig_parse_addrs(info, &to) ?: tcp_mig_parse_ports(info, &to);
@@ -572,7 +572,7 @@ int tcp_migrate_nl_migrate_doit(struct sk_buff *skb, struct genl_info *info)
 	sk = tcp_mig_find(info);
 	if (IS_ERR(sk))
 		return PTR_ERR(sk);
-	err = tcp_mig_move(sk, &to);
+	err = tcp_mig_move(sk, &to, &unsent);
 	sock_gen_put(sk);
 	return err;
 }
@@ -603,6 +603,7 @@ int tcp_migrate_nl_migrate_all_doit(struct sk_buff *skb, struct genl_info *info)
 	struct tcp_mig_filter f;
 	struct tcp_mig_target to;
 	struct sock **v;
+	bool unsent;
 
 	err = tcp_mig_parse_filter(info, &f) ?: tcp_mig_parse_addrs(info, &to);
 	if (err)
@@ -615,11 +616,11 @@ int tcp_migrate_nl_migrate_all_doit(struct sk_buff *skb, struct genl_info *info)
 	if (n < 0)
 		return n;
 	for (i = 0; i < n; i++) {
-		err = tcp_mig_move(v[i], &to);
+		err = tcp_mig_move(v[i], &to, &unsent);
 		if (err) {
 			failed++;
 			first = first ?: -err;
-		} else {
+		} else if (unsent) {
 			tcp_mig_pace(v[i]);
 		}
 		sock_gen_put(v[i]);
