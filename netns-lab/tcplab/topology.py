@@ -14,14 +14,17 @@ that old and new attachment can live side by side.
 import contextlib
 import dataclasses
 import ctypes
+import fcntl
 import ipaddress
 import json
 import os
 import pathlib
+import socket
+import struct
 import subprocess
 import time
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from . import genl
@@ -30,6 +33,9 @@ from .rules import Behaviour, ruleset
 HERE = pathlib.Path(__file__).resolve().parents[1]
 CTL = pathlib.Path(os.environ.get("LAB_MIGRATE_CTL", HERE.parent / "build/bin/migrate-ctl"))
 CLONE_NEWNET = 0x40000000
+SIOCETHTOOL = 0x8946
+# ETHTOOL_STXCSUM, ETHTOOL_STSO, ETHTOOL_SGSO, ETHTOOL_SGRO of linux/ethtool.h
+OFFLOADS = (0x17, 0x1F, 0x24, 0x2C)
 OPENED, ACCEPTED = 1, 0
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -60,12 +66,12 @@ def wait_for(what: str, condition: Callable[[], Any], timeout: float = 60, every
     return value
 
 
-def sh(script: str) -> str:
-    """Runs a shell script, returns what it says, raises with it if it fails."""
-    done = subprocess.run(["/bin/sh", "-e"], input=script, text=True, capture_output=True, check=False)
+def batch(argv: list[str], lines: Iterable[str]) -> None:
+    """Has one ip or tc do all these lines; raises with what it says if one fails."""
+    done = subprocess.run([*argv, "-batch", "-"], input="".join(f"{line}\n" for line in lines), text=True,
+                          capture_output=True, check=False)
     if done.returncode:
-        raise RuntimeError(f"failed ({done.returncode}): {done.stderr.strip()}\n{script}")
-    return done.stdout
+        raise RuntimeError(f"{' '.join(argv)}: exit {done.returncode}: {done.stderr.strip()}")
 
 
 @dataclasses.dataclass
@@ -115,15 +121,12 @@ class Node:
         self.name = name
         self._outer = f"to-{name}"
 
-    def _argv(self, cmd: str | list[str]) -> list[str]:
-        inner = ["/bin/sh", "-c", cmd] if isinstance(cmd, str) else list(cmd)
-        return ["ip", "netns", "exec", self.name, *inner]
-
     def run(self, cmd: str | list[str], check: bool = True, timeout: float = 3600, **kw: Any
             ) -> subprocess.CompletedProcess[str]:
         """Runs a command to its end; its output is text."""
-        done = subprocess.run(self._argv(cmd), text=True, capture_output=True, timeout=timeout,
-                              check=False, **kw)
+        with self.inside():
+            done = subprocess.run(cmd, shell=isinstance(cmd, str), text=True, capture_output=True,
+                                  timeout=timeout, check=False, **kw)
         if check and done.returncode:
             raise RuntimeError(f"{self.name}: {cmd}: exit {done.returncode}: "
                                f"{done.stderr.strip() or done.stdout.strip()}")
@@ -132,9 +135,26 @@ class Node:
     def popen(self, cmd: str | list[str], **kw: Any) -> subprocess.Popen[Any]:
         """Starts a command; it dies with the lab at the latest."""
         kw.setdefault("stdin", subprocess.DEVNULL)
-        child = subprocess.Popen(self._argv(cmd), start_new_session=True, **kw)
+        with self.inside():
+            child = subprocess.Popen(cmd, shell=isinstance(cmd, str), start_new_session=True, **kw)
         self.lab.children.append(child)
         return child
+
+    def ip(self, *lines: str, version: str = "") -> None:
+        """Has ip do these lines here; version ("-4", "-6") is for those it needs it for."""
+        batch(["ip", *version.split(), "-n", self.name], lines)
+
+    def tc(self, *lines: str) -> None:
+        """Has tc do these lines here."""
+        batch(["tc", "-n", self.name], lines)
+
+    def plain(self, *devs: str) -> None:
+        """Segments as on a wire, from now on: real checksums, no super-segments."""
+        with self.inside(), socket.socket() as sock:
+            for dev in devs:
+                for offload in OFFLOADS:
+                    value = ctypes.create_string_buffer(struct.pack("II", offload, 0))
+                    fcntl.ioctl(sock, SIOCETHTOOL, struct.pack("16sP16x", dev.encode(), ctypes.addressof(value)))
 
     @contextlib.contextmanager
     def inside(self) -> Iterator[None]:
@@ -147,6 +167,13 @@ class Node:
                 yield
             finally:
                 _libc.setns(home.fileno(), CLONE_NEWNET)
+
+    def begin(self, sysctls: dict[str, Any], *lines: str) -> None:
+        """What a new namespace needs, then ip's lines."""
+        with self.inside():
+            for name, value in sysctls.items():
+                pathlib.Path(f"/proc/sys/{name}").write_text(f"{value}\n")
+        self.ip("link set lo up", *lines)
 
     def family(self) -> genl.Family:
         """A socket to the kernel's tcp_migrate family, of this host."""
@@ -211,13 +238,12 @@ class Segment:
         self._next += 1
         return str(self.net4[self._next]), str(self.net6[self._next])
 
-    def build(self) -> str:
-        """The shell script that makes the bridge."""
-        return (f"ip -n {self.box.name} -batch - <<E\n"
-                f"link add {self.name} address {self.mac} type bridge stp_state 0 forward_delay 0 mcast_snooping 0\n"
-                f"addr add {self.gw4}/{self.net4.prefixlen} dev {self.name}\n"
-                f"addr add {self.gw6}/{self.net6.prefixlen} dev {self.name} nodad\n"
-                f"link set {self.name} up\nE\n")
+    def build(self) -> list[str]:
+        """ip's lines that make the bridge."""
+        return [f"link add {self.name} address {self.mac} type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
+                f"addr add {self.gw4}/{self.net4.prefixlen} dev {self.name}",
+                f"addr add {self.gw6}/{self.net6.prefixlen} dev {self.name} nodad",
+                f"link set {self.name} up"]
 
 
 Migrator = Callable[["Host", Point, Point, bool], None]
@@ -264,40 +290,46 @@ class Host(Node):
         fresh = seg.fresh()
         point = Point(place, f"eth{self._count}", f"{self.name}-eth{self._count}",
                       v4 or fresh[0], v6 or fresh[1], 100 + self._count)
-        sh(self._plug(seg, point) + self._address(seg, point))
+        self._plug(seg, point)
+        self._address(seg, point)
         self.points.append(point)
         return point
 
-    def _plug(self, seg: Segment, p: Point) -> str:
-        box = seg.box.name
-        link, inwards = self.lab.link_at(p.place), self.lab.link_at(p.place, True)
+    def _plug(self, seg: Segment, p: Point) -> None:
+        """The veth pair between host and segment."""
+        link = self.lab.link_at(p.place)
         # Who is whose neighbour is settled beforehand: asking would take a
         # round trip of the link, and times would not be exact.
-        return (f"ip link add {p.dev} netns {self.name} address {_mac(p.v4)} mtu {link.mtu} type veth "
-                f"peer name {p.peer} netns {box} mtu {link.mtu}\n"
-                f"ip -n {box} link set {p.peer} master {seg.name} up\n"
-                f"ip -n {box} -batch - <<E\n"
-                f"neigh replace {p.v4} lladdr {_mac(p.v4)} dev {seg.name} nud permanent\n"
-                f"neigh replace {p.v6} lladdr {_mac(p.v4)} dev {seg.name} nud permanent\nE\n"
-                + _plain(self.name, p.dev, link) + _plain(box, p.peer, inwards))
+        seg.box.ip(f"link add {p.dev} netns {self.name} address {_mac(p.v4)} mtu {link.mtu} type veth "
+                   f"peer name {p.peer} netns {seg.box.name} mtu {link.mtu}",
+                   f"link set {p.peer} master {seg.name} up",
+                   f"neigh replace {p.v4} lladdr {_mac(p.v4)} dev {seg.name} nud permanent",
+                   f"neigh replace {p.v6} lladdr {_mac(p.v4)} dev {seg.name} nud permanent")
+        self.plain(p.dev)
+        seg.box.plain(p.peer)
+        self.shape(seg, p)
 
-    def _address(self, seg: Segment, p: Point) -> str:
-        def batch(version: int, addr: str, net: Any, gw: str, nodad: str) -> str:
-            return (f"ip -{version} -n {self.name} -batch - <<E\n"
-                    f"addr add {addr}/{net.prefixlen} dev {p.dev} {nodad}\n"
-                    f"neigh replace {gw} lladdr {seg.mac} dev {p.dev} nud permanent\n"
-                    f"route add default via {gw} dev {p.dev} table {p.table}\n"
-                    f"rule add from {addr} lookup {p.table}\n"
-                    f"route replace default via {gw} dev {p.dev}\nE\n")
-        return (batch(4, p.v4, seg.net4, seg.gw4, "") + batch(6, p.v6, seg.net6, seg.gw6, "nodad"))
+    def shape(self, seg: Segment, p: Point) -> None:
+        """Makes the link as the lab now says."""
+        self.tc(self.lab.link_at(p.place).netem(p.dev))
+        seg.box.tc(self.lab.link_at(p.place, True).netem(p.peer))
+
+    def _address(self, seg: Segment, p: Point) -> None:
+        """Address, rule and default route there."""
+        for version, addr, net, gw, how in (("-4", p.v4, seg.net4, seg.gw4, ""), ("-6", p.v6, seg.net6, seg.gw6, "nodad")):
+            self.ip(f"link set {p.dev} up",
+                    f"addr add {addr}/{net.prefixlen} dev {p.dev} {how}",
+                    f"neigh replace {gw} lladdr {seg.mac} dev {p.dev} nud permanent",
+                    f"route add default via {gw} dev {p.dev} table {p.table}",
+                    f"rule add from {addr} lookup {p.table}",
+                    f"route replace default via {gw} dev {p.dev}", version=version)
 
     def detach(self, point: Point | None = None) -> None:
         """Takes an attachment away, interface, address and all."""
         p = point or self.point
         self.points.remove(p)
-        sh(f"ip -n {self.name} link del {p.dev}\n"
-           f"ip -n {self.name} rule del from {p.v4} lookup {p.table}\n"
-           f"ip -n {self.name} -6 rule del from {p.v6} lookup {p.table}\n")
+        self.ip(f"link del {p.dev}", f"rule del from {p.v4} lookup {p.table}")
+        self.ip(f"rule del from {p.v6} lookup {p.table}", version="-6")
 
     def move(self, place: str, gap: float = 0, make_before_break: bool = False,
              v4: str = "", v6: str = "") -> Point:
@@ -360,13 +392,6 @@ class Host(Node):
             lines = [ln.split() for ln in pathlib.Path("/proc/thread-self/net/netstat").read_text().splitlines()
                      if ln.startswith("TcpMigrate:")]
         return dict(zip(lines[0][1:], map(int, lines[1][1:]), strict=True)) if lines else {}
-
-
-def _plain(ns: str, dev: str, link: Link) -> str:
-    """Segments as on a wire: real checksums, no super-segments, a rate."""
-    return (f"ip netns exec {ns} ethtool -K {dev} tx off tso off gso off gro off >/dev/null 2>&1\n"
-            f"tc -n {ns} {link.netem(dev)}\n"
-            f"ip -n {ns} link set {dev} up\n")
 
 
 class Lab:
@@ -438,34 +463,27 @@ class Lab:
     def set_link(self, place: str, **changes: Any) -> None:
         """Changes what links at a place are like, those in use as well."""
         self.links[place] = dataclasses.replace(self.links.get(place, self.link), **changes)
-        box = self.segment(place).box.name
         for host in self.hosts.values():
             for p in host.points:
                 if p.place == place:
-                    sh(f"tc -n {host.name} {self.link_at(place).netem(p.dev)}\n"
-                       f"tc -n {box} {self.link_at(place, True).netem(p.peer)}\n")
+                    host.shape(self.segment(place), p)
 
     def _build(self) -> None:
         for name, seg in self.data["segment"].items():
             self._segments[name] = Segment(self.net, name, seg["v4"], seg["v6"])
         for napt in self.data.get("napt", {}).values():
             self._segments[napt["outer"]].reserve()
-        self._namespace("net", _SYSCTLS | _ROUTER)
-        sh("".join(s.build() for s in self._segments.values()))
+        self.hosts = {name: Host(self, name) for name in self.data["host"]}
+        batch(["ip"], [f"netns add {name}" for name in ("net", *self.hosts)])
+        self.net.begin(_SYSCTLS | _ROUTER, *(line for s in self._segments.values() for line in s.build()))
         self.net.behave()
         for name, host in self.data["host"].items():
-            self._namespace(name, _SYSCTLS)
-            self.hosts[name] = Host(self, name)
+            self.hosts[name].begin(_SYSCTLS)
             self.hosts[name].attach(self._at.get(name, host["at"]))
             if self.enabled is not None and patched():
                 self.hosts[name].sysctl("net.tcp_migrate.enabled", self.enabled)
 
-    def _namespace(self, name: str, sysctls: dict[str, Any]) -> None:
-        writes = "".join(f"echo {v} >/proc/sys/{k}\n" for k, v in sysctls.items())
-        sh(f"ip netns add {name}\nip netns exec {name} /bin/sh -e <<'E'\n{writes}ip link set lo up\nE\n")
-
     def _napt(self, name: str, data: dict[str, Any]) -> None:
-        self._namespace(name, _SYSCTLS | _ROUTER)
         box = self.boxes[name] = Box(self, name, Behaviour(**data.get("behaviour", {})))
         inner = self._segments[name] = Segment(box, name, data["v4"], data["v6"])
         outer = self.segment(data["outer"])
@@ -473,15 +491,19 @@ class Lab:
         index = 11 + list(self.data["napt"]).index(name)
         v4, v6 = str(outer.net4[index]), str(outer.net6[index])
         dev, peer = f"to-{name}", f"wan-{name}"
+        batch(["ip"], [f"netns add {name}"])
+        box.begin(_SYSCTLS | _ROUTER, *inner.build(),
+                  f"link add {dev} type veth peer name {peer} netns net")
+        self.net.plain(peer)
+        box.plain(dev)
         link = Link(rate=data.get("rate", "1gbit"))
-        sh(f"ip link add {dev} netns {name} type veth peer name {peer} netns net\n"
-           f"ip -n net link set {peer} master {outer.name} up\n"
-           + _plain(name, dev, link) + _plain("net", peer, link) + inner.build() +
-           f"ip -n {name} -batch - <<E\n"
-           f"addr add {v4}/{outer.net4.prefixlen} dev {dev}\n"
-           f"addr add {v6}/{outer.net6.prefixlen} dev {dev} nodad\n"
-           f"route add default via {outer.gw4}\nroute add ::/0 via {outer.gw6}\nE\n"
-           f"ip -n net -6 route add {inner.net6} via {v6}\n")
+        self.net.tc(link.netem(peer))
+        box.tc(link.netem(dev))
+        self.net.ip(f"link set {peer} master {outer.name} up", f"route add {inner.net6} via {v6}")
+        box.ip(f"link set {dev} up",
+               f"addr add {v4}/{outer.net4.prefixlen} dev {dev}",
+               f"addr add {v6}/{outer.net6.prefixlen} dev {dev} nodad",
+               f"route add default via {outer.gw4}", f"route add ::/0 via {outer.gw6}")
         box.behave()
 
     def close(self) -> None:
@@ -491,8 +513,8 @@ class Lab:
                 os.killpg(child.pid, 9)
         for child in self.children:
             child.wait()
-        for name in [*self.hosts, *self.boxes]:
-            subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
+        subprocess.run(["ip", "-force", "-batch", "-"], text=True, capture_output=True, check=False,
+                       input="".join(f"netns delete {name}\n" for name in (*self.hosts, *self.boxes)))
         self.hosts = {}
 
 

@@ -21,7 +21,7 @@ import time
 import pytest
 
 from ends import MAPPED, MOVES, Ends, Stream
-from tcplab.topology import sh, wait_for
+from tcplab.topology import wait_for
 from wire import PORT, changed
 
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -238,12 +238,14 @@ def test_new_address_on_the_same_device(connect):
     old, seg = host.point, ends.lab.segment(host.point.place)
     bind_to(host, ends.a, old.dev)
     v4 = seg.fresh()[0]
-    sh(f"ip -n {host.name} addr add {v4}/{seg.net4.prefixlen} dev {old.dev}\n"
-       f"ip -n {host.name} rule add from {v4} lookup {old.table}\n"
-       f"ip -n {host.name} addr del {old.v4}/{seg.net4.prefixlen} dev {old.dev}\n"
-       f"ip -n {host.name} addr add {v4}/{seg.net4.prefixlen} dev {old.dev} 2>/dev/null || true\n"
-       f"ip -n {host.name} route replace default via {seg.gw4} dev {old.dev} table {old.table}\n"
-       f"ip -n {host.name} route replace default via {seg.gw4} dev {old.dev}\n")
+    mask = seg.net4.prefixlen
+    # With the first address the second goes as well, and with both the routes.
+    host.sysctl(f"net.ipv4.conf.{old.dev}.promote_secondaries", 1)
+    host.ip(f"addr add {v4}/{mask} dev {old.dev}",
+            f"rule add from {v4} lookup {old.table}",
+            f"addr del {old.v4}/{mask} dev {old.dev}",
+            f"route replace default via {seg.gw4} dev {old.dev} table {old.table}",
+            f"route replace default via {seg.gw4} dev {old.dev}")
     with host.family() as family:
         assert family.migrate_all(old.v4, v4)["count"] == 1
     ends.settled()
