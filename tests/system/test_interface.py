@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The kernel's netlink family, spoken to by genl.py and, where built, migrate-ctl."""
 
+import contextlib
 import errno
 import json
 import socket
 import struct
 import threading
+import time
 
 import pytest
 
@@ -65,22 +67,79 @@ def test_migrate_one(make_lab):
     traffic.finish()
 
 
+@contextlib.contextmanager
+def watching(host):
+    """The events of a host, complete when the block is left."""
+    seen: list[genl.Attrs] = []
+    with host.family() as family:
+        thread = threading.Thread(target=lambda: seen.extend(family.events(timeout=2)))
+        thread.start()
+        time.sleep(0.1)
+        yield seen
+        thread.join()
+
+
 def test_events(make_lab):
     """A move is told step by step."""
     lab = make_lab(rtt=0.05, at={"a": "g1"})
     traffic = Idle(lab)
-    seen: list[genl.Attrs] = []
-    family = lab.a.family()
-    thread = threading.Thread(target=lambda: seen.extend(family.events(timeout=2)))
-    thread.start()
-    lab.a.run("true")
-    lab.a.move("g2")
-    settled(lab.a, traffic.port, 1)
-    thread.join()
-    family.close()
+    with watching(lab.a) as seen:
+        lab.a.move("g2")
+        settled(lab.a, traffic.port, 1)
     states = [e["state"] for e in seen]
     assert states[:1] == ["mig-sent"] and states[-1] == "idle"
     assert any(e["reason"] == "committed" for e in seen)
+
+
+def reasons(seen):
+    return [e["reason"] for e in seen]
+
+
+def test_no_route_is_told(make_lab):
+    """The request waits for a route, and says so."""
+    lab = make_lab(rtt=0.05, at={"a": "g1"})
+    traffic = Idle(lab)
+    new = lab.a.attach("g2")
+    lab.a.ip(f"route replace unreachable default table {new.table} metric 0")
+    with watching(lab.a) as seen:
+        with lab.a.family() as family:
+            family.migrate(lab.a.connection(traffic.port)["cookie"], new_local_addr=new.v4)
+        assert lab.a.connection(traffic.port)["reason"] == "no-route"
+        lab.a.ip(f"route replace default via {lab.segment('g2').gw4} dev {new.dev} table {new.table} metric 0")
+        settled(lab.a, traffic.port, 1)
+    assert reasons(seen)[0] == "no-route" and reasons(seen)[-1] == "committed"
+    assert "command" not in reasons(seen)
+
+
+def test_refused_request_is_told_once(make_lab):
+    """A box answers MSYNs by resets for some time."""
+    lab = make_lab(rtt=0.05, at={"a": "g1"})
+    traffic = Idle(lab)
+    new = lab.a.attach("g2")
+    lab.net.run(["nft", "-f", "-"], input=f"""table inet refusing {{ chain f {{ type filter hook forward priority 0;
+        ip saddr {new.v4} tcp flags syn reject with tcp reset;
+    }}\n }}\n""")
+    before = lab.a.counters()
+    with watching(lab.a) as seen:
+        with lab.a.family() as family:
+            family.migrate(lab.a.connection(traffic.port)["cookie"], new_local_addr=new.v4)
+        wait_for("two refusals", lambda: changed(lab.a, before).get("RstHint", 0) > 1, 10)
+        lab.net.run("nft delete table inet refusing")
+        settled(lab.a, traffic.port, 1)
+    assert reasons(seen)[:2] == ["command", "rst-hint"] and reasons(seen)[-1] == "committed"
+    assert reasons(seen).count("rst-hint") == 1
+
+
+def test_napt_of_the_peer_is_told(make_lab):
+    """B hears when A moves behind a NAPT, and when it leaves; not when it stays behind one."""
+    lab = make_lab(rtt=0.05, at={"a": "g1"})
+    traffic = Idle(lab)
+    for i, (place, told) in enumerate((("n1", 1), ("n2", 0), ("g2", 1))):
+        with watching(lab.b) as seen:
+            lab.a.move(place)
+            settled(lab.b, traffic.port, i + 1)
+        assert reasons(seen).count("peer-nat") == told, place
+        assert reasons(seen)[-1] == "committed"
 
 
 def test_abort(make_lab):

@@ -198,6 +198,22 @@ def test_old_window_does_not_come_back(make_lab):
 
 
 @pytest.mark.virtual
+@pytest.mark.parametrize("v6", [False, True], ids=["ipv4", "ipv6"])
+def test_flight_is_sent_again_but_once(make_lab, v6):
+    """What was in flight is lost, what the new path carries is not: all of it goes there once."""
+    lab = make_lab(rtt=0.05, at={"a": "g2"})
+    for place in ("g1", "g2", "core"):
+        lab.set_link(place, limit=10_000)
+    traffic = Upload(lab, v6=v6)
+    traffic.until(SIZE // 4)
+    lab.a.move("g1")
+    traffic.finish()
+    new = lab.a.v6 if v6 else lab.a.v4
+    sent = [seg.seq for seg in lab.segments("a") if seg.out and seg.length and seg.src == new]
+    assert len(sent) > 1000 and len(sent) == len(set(sent))
+
+
+@pytest.mark.virtual
 def test_old_path_time_is_not_measured(make_lab):
     """A acknowledges, at the new place, what came half a minute ago: no such round trip is believed."""
     lab = make_lab(rtt=0.05, at={"a": "n1"})

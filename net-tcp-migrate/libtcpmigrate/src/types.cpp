@@ -42,10 +42,10 @@ constexpr std::array<ReasonText, 17> kReasons{{
     {"path-alive", "the current path carried a segment again"},
     {"trial-failed", "the trial found no path; the old one is kept"},
     {"tuple-in-use", "the new addresses and ports belong to another socket"},
-    {"no-route", "there is no route from the new local address to the peer"},
+    {"no-route", "there is no route from the new local address to the peer; it is retried"},
     {"closed", "the connection is gone"},
-    {"rst-hint", "a reset or ICMP error answered the Migrate-Request; it is retried"},
-    {"peer-nat", "the peer is behind a NAPT"},
+    {"rst-hint", "a reset answered the Migrate-Request; it is retried"},
+    {"peer-nat", "the peer is behind a NAPT now, or no longer"},
     {"aborted", "an abort command"},
 }};
 static_assert(kReasons.size() == TCP_MIGRATE_REASON_ABORTED + 1);

@@ -406,7 +406,7 @@ int tcp_mig_check_tuple(struct sock *sk, const struct tcp_mig_tuple *t);
 int tcp_mig_readdress(struct sock *sk, const struct tcp_mig_tuple *t);
 void tcp_mig_reset_path(struct sock *sk, u32 rtt_us, u16 peer_mss, bool alive);
 void tcp_mig_acked(struct sock *sk, u32 ack);
-void tcp_mig_resend(struct sock *sk);
+void tcp_mig_resend(struct sock *sk, u32 end);
 void tcp_mig_restart(struct sock *sk);
 int tcp_mig_xmit(struct sock *sk, const struct tcp_mig_tuple *t, int ifindex,
 		 u32 seq, u32 ack, u8 flags, bool bare, const u8 *opt,

@@ -306,14 +306,25 @@ void tcp_mig_acked(struct sock *sk, u32 ack)
 		tp->snd_up = tp->snd_una;
 }
 
-/* What was sent since the move fell to a NAPT: again, now that it has seen the
- * peer's window.
+/**
+ * tcp_mig_resend() - send again what was not acknowledged
+ * @sk: the socket, locked
+ * @end: sequence number before which it was sent
+ *
+ * It fell to a NAPT, which has seen the peer's window now, or to the queue of
+ * the old path's device.
  */
-void tcp_mig_resend(struct sock *sk)
+void tcp_mig_resend(struct sock *sk, u32 end)
 {
-	if (!tcp_sk(sk)->packets_out)
+	struct sk_buff *skb;
+
+	skb_rbtree_walk(skb, &sk->tcp_rtx_queue) {
+		if (!before(TCP_SKB_CB(skb)->seq, end))
+			break;
+		tcp_mark_skb_lost(sk, skb);
+	}
+	if (!tcp_sk(sk)->lost_out)
 		return;
-	tcp_mig_mark_all_lost(sk);
 	tcp_sk(sk)->high_seq = tcp_sk(sk)->snd_nxt;
 	tcp_set_ca_state(sk, TCP_CA_Loss);
 	tcp_xmit_retransmit_queue(sk);

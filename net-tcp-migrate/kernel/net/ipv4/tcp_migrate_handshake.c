@@ -213,8 +213,11 @@ int tcp_mig_start(struct sock *sk, const struct tcp_mig_tuple *t, int ifindex,
 	err = tcp_mig_send_request(sk, mig);
 	if (err && mig->own.trial)
 		goto failed;
+	/* Without a route it is tried again: one may come. */
 	tcp_mig_set_state(sk, mig, TCP_MIGRATE_STATE_MIG_SENT,
-			  TCP_MIGRATE_REASON_COMMAND);
+			  err && err != -ENOBUFS ?
+				TCP_MIGRATE_REASON_NO_ROUTE :
+				TCP_MIGRATE_REASON_COMMAND);
 	tcp_mig_arm(sk, mig, tcp_mig_rto(sk, 0));
 	return 0;
 
@@ -421,7 +424,8 @@ static void tcp_mig_look_again(struct sock *sk, struct tcp_migrate *mig)
 {
 	const struct tcp_sock *tp = tcp_sk(sk);
 
-	if (!after(tp->snd_nxt, mig->own.isn + 1 + MIG_NAPT_WINDOW))
+	if (!mig->own.napt ||
+	    !after(tp->snd_nxt, mig->own.isn + 1 + MIG_NAPT_WINDOW))
 		return;
 	mig->held_nxt = tp->snd_nxt;
 	tcp_mig_arm(sk, mig, usecs_to_jiffies(tp->srtt_us >> 5) + HZ / 200);
@@ -803,7 +807,11 @@ static void tcp_mig_commit_pend(struct sock *sk, struct tcp_migrate *mig,
 	mig->ack_valid = 1;
 	mig->ack_reqno = p.reqno;
 	mig->ack_key = p.key_id;
-	mig->peer_nat = p.nat;
+	if (mig->peer_nat != p.nat) {
+		mig->peer_nat = p.nat;
+		mig->reason = TCP_MIGRATE_REASON_PEER_NAT;
+		tcp_mig_event(sk, mig, 0);
+	}
 	tcp_mig_make_ack(mig, &p);
 	if (moved || !p.nosyn) {
 		tcp_mig_begin_path(sk, mig, p.peer_isn);

@@ -59,6 +59,12 @@ static void tcp_mig_rst_hint(struct sock *sk, struct tcp_migrate *mig,
 	u32 end = mig->since + READ_ONCE(tn->wait_rst) * HZ;
 
 	MIG_INC(sock_net(sk), RSTHINT);
+	/* Told once: anybody can send them. */
+	if (mig->state == TCP_MIGRATE_STATE_MIG_SENT &&
+	    mig->reason != TCP_MIGRATE_REASON_RST_HINT) {
+		mig->reason = TCP_MIGRATE_REASON_RST_HINT;
+		tcp_mig_event(sk, mig, 0);
+	}
 	if (exact && mig->state == TCP_MIGRATE_STATE_MIG_WAIT &&
 	    before(end, mig->wait_end))
 		mig->wait_end = end;
@@ -214,7 +220,7 @@ static void tcp_mig_timer_idle(struct sock *sk, struct tcp_migrate *mig)
 
 	if (!before(tp->snd_una, mig->held_nxt))
 		return;
-	tcp_mig_resend(sk);
+	tcp_mig_resend(sk, mig->held_nxt);
 	/* TCP's own timer goes on, once it has fired. */
 	if (tp->lost_out && !tp->retrans_out && !inet_csk(sk)->icsk_retransmits)
 		tcp_mig_arm(sk, mig, max(HZ / 100, 1));

@@ -49,12 +49,12 @@ enum tcp_migrate_state {
  * @TCP_MIGRATE_REASON_TUPLE_IN_USE: The new four-tuple belongs to another
  *   socket.
  * @TCP_MIGRATE_REASON_NO_ROUTE: There is no route from the new local address
- *   to the peer.
+ *   to the peer; it is retried.
  * @TCP_MIGRATE_REASON_CLOSED: The connection is gone.
- * @TCP_MIGRATE_REASON_RST_HINT: An RST or ICMP error answered our
- *   Migrate-Request; it is retried.
- * @TCP_MIGRATE_REASON_PEER_NAT: The peer's own address differs from what
- *   arrives, it is behind a NAPT.
+ * @TCP_MIGRATE_REASON_RST_HINT: An RST answered our Migrate-Request; it is
+ *   retried.
+ * @TCP_MIGRATE_REASON_PEER_NAT: The peer is behind a NAPT now, or no
+ *   longer.
  * @TCP_MIGRATE_REASON_ABORTED: An abort command.
  */
 enum tcp_migrate_reason {
