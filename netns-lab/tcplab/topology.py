@@ -76,12 +76,13 @@ def batch(argv: list[str], lines: Iterable[str]) -> None:
 
 @dataclasses.dataclass
 class Link:
-    """One link, the same both ways. delay in seconds, loss, reorder in percent."""
+    """One link, the same both ways. delay in seconds; loss, reorder, duplicate in percent."""
 
     rate: str = "100mbit"
     delay: float = 0.0
     loss: float = 0.0
     reorder: float = 0.0
+    duplicate: float = 0.0
     limit: int = 100
     mtu: int = 1500
 
@@ -92,6 +93,7 @@ class Link:
         parts = [f"delay {self.delay * 1e6:.0f}us" if self.delay else "",
                  f"reorder {self.reorder:g}%" if self.reorder else "",
                  f"loss {self.loss:g}%" if self.loss else "",
+                 f"duplicate {self.duplicate:g}%" if self.duplicate else "",
                  f"rate {self.rate}", f"limit {self.limit}"]
         return f"qdisc replace dev {dev} root netem {' '.join(p for p in parts if p)}"
 

@@ -13,7 +13,7 @@ from typing import Any
 from tcplab import programs
 from tcplab.topology import Host, Lab, wait_for
 
-SIZE = 6 << 20
+SIZE = 3 << 20
 # Seconds a finished move may leave the rest of a transfer: far above what the
 # link needs, far below TCP's own time-outs.
 PATIENCE = 60.0
