@@ -318,7 +318,8 @@ class Host(Node):
 
     def _address(self, seg: Segment, p: Point) -> None:
         """Address, rule and default route there."""
-        for version, addr, net, gw, how in (("-4", p.v4, seg.net4, seg.gw4, ""), ("-6", p.v6, seg.net6, seg.gw6, "nodad")):
+        for version, addr, net, gw, how in (("-4", p.v4, seg.net4, seg.gw4, ""),
+                                            ("-6", p.v6, seg.net6, seg.gw6, "nodad")):
             self.ip(f"link set {p.dev} up",
                     f"addr add {addr}/{net.prefixlen} dev {p.dev} {how}",
                     f"neigh replace {gw} lladdr {seg.mac} dev {p.dev} nud permanent",

@@ -119,7 +119,8 @@ def test_bind_knows_where_a_connection_is(connect, kind):
     host.detach(old)
 
 
-def test_the_new_tuple_belongs_to_another(connect):
+@pytest.mark.parametrize("bound", [False, True], ids=["any device", "bound to one"])
+def test_the_new_tuple_belongs_to_another(connect, bound):
     """A live connection keeps its tuple; the one that wanted it waits, and goes elsewhere."""
     ends = connect("a global")
     lab = ends.lab
@@ -129,6 +130,8 @@ def test_the_new_tuple_belongs_to_another(connect):
         sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.bind((new.v4, ends.port))
+    for one in (sock, ends.a) if bound else ():
+        bind_to(lab.a, one, new.dev)
     sock.connect((lab.b.v4, PORT))
     peer = ends.listener.accept()[0]
     before = lab.a.counters()
@@ -143,6 +146,7 @@ def test_the_new_tuple_belongs_to_another(connect):
             assert changed(lab.a, before)["TupleInUse"] == 1
         for out, into in ((sock, peer), (peer, sock)):
             ends.say(out, into)
+        bind_to(lab.a, ends.a, "")
         elsewhere = lab.a.attach("n1")
         family.migrate(ends.conn(lab.a)["cookie"], new_local_addr=elsewhere.v4)
     ends.settled()

@@ -96,6 +96,7 @@ def test_option_stripped_later(make_lab, kind):
     traffic = kind(lab)
     traffic.until(SIZE // 2)
     assert not believes(lab.a, traffic.port)
+    assert lab.a.counters()["EchoMissing"] == 1
     traffic.finish()
 
 

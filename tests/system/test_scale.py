@@ -105,6 +105,21 @@ def both_leave(lab, traffic, lead, trial=0):
         family.close()
 
 
+def test_crossing_requests_are_one_handshake(make_lab):
+    """An answer says the number and the nonce of the request that crossed: what is between sees one handshake."""
+    lab = make_lab(rtt=RTT, at={"a": "g2", "b": "g1"})
+    traffic = Both(lab, size=SIZE)
+    traffic.until(SIZE // 4)
+    both_leave(lab, traffic, 0)
+    resume(lab, traffic, RTT)
+    agree(lab, traffic.port)
+    traffic.finish()
+    for host in "ab":
+        said = {(seg.migrate[0], seg.seq, seg.options[-1][1][8:12]) for seg in lab.segments(host)
+                if seg.out and seg.migrate in (["MREQ"], ["MANS"])}
+        assert {what[0] for what in said} == {"MREQ", "MANS"} and len({what[1:] for what in said}) == 1
+
+
 LEADS = [-0.9, -0.5, -0.1, 0, 0.1, 0.5, 0.9]
 ORDERS = [(kind, lead) for kind in STREAMS for lead in (LEADS if kind in (Download, Upload) else LEADS[::2])]
 

@@ -92,11 +92,13 @@ static int tcp_mig_claim(const struct sock *sk, const struct tcp_mig_tuple *t)
 	return sk2 == sk ? 0 : -EADDRINUSE;
 }
 
-/* Does it belong to another live socket? Whoever asks has proved nothing yet. */
+/* Does a tuple that is not ours belong to another live socket? Whoever asks has
+ * proved nothing yet.
+ */
 bool tcp_mig_taken(const struct sock *sk, const struct tcp_mig_tuple *t)
 {
 	struct sock *sk2 = tcp_mig_established(sk, t);
-	bool taken = sk2 && sk2 != sk && sk2->sk_state != TCP_TIME_WAIT;
+	bool taken = sk2 && sk2->sk_state != TCP_TIME_WAIT;
 
 	if (sk2)
 		sock_gen_put(sk2);
