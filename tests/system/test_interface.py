@@ -130,6 +130,22 @@ def test_refused_request_is_told_once(make_lab):
     assert reasons(seen).count("rst-hint") == 1
 
 
+def test_asked_where_it_is_through_the_napt_of_the_peer(make_lab):
+    """A's NAPT lets no SYN of B in and resets it; B asks without at once."""
+    lab = make_lab(rtt=0.05, at={"a": "n1"})
+    traffic = Idle(lab)
+    with watching(lab.b) as seen:
+        before = time.monotonic()
+        with lab.b.family() as family:
+            family.migrate(lab.b.connection(traffic.port)["cookie"])
+        wait_for("an answer", lambda: lab.b.connection(traffic.port)["state"] == "idle", 10)
+        took = time.monotonic() - before
+    assert reasons(seen)[:2] == ["command", "rst-hint"] and reasons(seen)[-1] == "committed"
+    assert took == pytest.approx(0.025 + 0.05 + 0.05, abs=0.006)
+    assert lab.b.counters()["MsynSent"] == 2
+    traffic.finish()
+
+
 def test_napt_of_the_peer_is_told(make_lab):
     """B hears when A moves behind a NAPT, and when it leaves; not when it stays behind one."""
     lab = make_lab(rtt=0.05, at={"a": "g1"})

@@ -100,7 +100,8 @@ struct tcp_mig_try {
 		rexmit:1,	/* sent more than once: no RTT sample */
 		napt:1;		/* there is one on the new path, or may be */
 	u8	hold:1,		/* gated in MIG_CONFIRM */
-		unsent:1;	/* the device's queue was full */
+		unsent:1,	/* the device's queue was full */
+		refused:1;	/* nosyn since an RST answered the MSYN */
 };
 
 /* A Migrate-Request of the peer that was answered: the thesis' SYN_RECV */
@@ -443,6 +444,7 @@ int tcp_mig_start(struct sock *sk, const struct tcp_mig_tuple *t, int ifindex,
 		  u32 flags);
 int tcp_mig_send_request(struct sock *sk, struct tcp_migrate *mig);
 void tcp_mig_new_try(struct sock *sk, struct tcp_migrate *mig);
+void tcp_mig_refused(struct sock *sk, struct tcp_migrate *mig);
 void tcp_mig_cancel_try(struct sock *sk, struct tcp_migrate *mig);
 void tcp_mig_probe(struct sock *sk, struct tcp_migrate *mig);
 bool tcp_mig_enter_wait(struct sock *sk, struct tcp_migrate *mig, u8 reason,

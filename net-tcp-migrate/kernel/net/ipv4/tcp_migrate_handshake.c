@@ -133,6 +133,23 @@ void tcp_mig_new_try(struct sock *sk, struct tcp_migrate *mig)
 	own->spliced = 0;
 	own->hold = 0;
 	own->unsent = 0;
+	own->refused = 0;
+}
+
+/* An RST answered the MSYN on the current tuple: most likely of a NAPT, which
+ * lets no SYN in to the peer. What it lets in is asked at once; the next
+ * repetition is an MSYN again.
+ */
+void tcp_mig_refused(struct sock *sk, struct tcp_migrate *mig)
+{
+	struct tcp_mig_try *own = &mig->own;
+	u8 tries = own->tries;
+
+	tcp_mig_new_try(sk, mig);
+	own->tries = tries - 1;
+	own->nosyn = 1;
+	own->refused = 1;
+	tcp_mig_send_request(sk, mig);
 }
 
 void tcp_mig_cancel_try(struct sock *sk, struct tcp_migrate *mig)

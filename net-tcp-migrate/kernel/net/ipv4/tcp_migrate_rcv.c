@@ -70,6 +70,20 @@ static void tcp_mig_rst_hint(struct sock *sk, struct tcp_migrate *mig,
 		mig->wait_end = end;
 }
 
+/* Does this RST answer the MSYN that we have sent on the current tuple? */
+static bool tcp_mig_answers_msyn(const struct sock *sk,
+				 const struct tcp_migrate *mig,
+				 const struct sk_buff *skb)
+{
+	const struct tcp_mig_try *own = &mig->own;
+	struct tcp_mig_tuple cur;
+
+	tcp_mig_sk_tuple(sk, &cur);
+	return mig->state == TCP_MIGRATE_STATE_MIG_SENT && !own->nosyn &&
+	       own->tries && tcp_mig_tuple_eq(&cur, &own->t) &&
+	       tcp_hdr(skb)->ack && TCP_SKB_CB(skb)->ack_seq == own->isn + 1;
+}
+
 /* Return: true if the RST was dealt with here. */
 static bool tcp_mig_rcv_rst(struct sock *sk, struct tcp_migrate *mig,
 			    struct sk_buff *skb,
@@ -91,6 +105,8 @@ static bool tcp_mig_rcv_rst(struct sock *sk, struct tcp_migrate *mig,
 		tcp_mig_rst_hint(sk, mig, on_path &&
 				 TCP_SKB_CB(skb)->seq ==
 				 __tcp_migrate_ack(sk, tcp_sk(sk)->rcv_nxt));
+		if (on_path && tcp_mig_answers_msyn(sk, mig, skb))
+			tcp_mig_refused(sk, mig);
 		return true;
 	}
 	return false;	/* RFC 5961 decides; then __tcp_migrate_rst() */
@@ -140,8 +156,10 @@ static void tcp_mig_timer_sent(struct sock *sk, struct tcp_migrate *mig)
 	if (mig->own.tries <= max) {
 		u8 tries = mig->own.tries;
 
+		if (mig->own.refused)
+			mig->own.nosyn = 0;
 		/* Data went on over the old path: a fresh sequence number. */
-		if (mig->own.trial || mig->soft)
+		if (mig->own.trial || mig->soft || mig->own.refused)
 			tcp_mig_new_try(sk, mig);
 		mig->own.tries = tries;
 		tcp_mig_send_request(sk, mig);
