@@ -48,7 +48,7 @@ class Stream:
 
 
 class Crowd:
-    """So many connections, all of which have agreed to migrate."""
+    """So many connections, all of which have agreed to migrate; closed when the block is left."""
 
     def __init__(self, lab: Any, count: int, port: int = 7200) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (4 * count + 1000,) * 2)
@@ -63,6 +63,15 @@ class Crowd:
             self._open(min(AT_ONCE, count - len(self.streams) // 2))
         for _ in range(3):      # PERMIT, ECHO, ECHO, and a segment without
             self.exchange(100)
+
+    def __enter__(self) -> "Crowd":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        for sock in {s for stream in self.streams for s in (stream.out, stream.into)}:
+            sock.close()
+        self.listener.close()
+        self.select.close()
 
     def _open(self, count: int) -> None:
         socks = []
@@ -117,11 +126,6 @@ class Crowd:
         conns = [c for c in host.connections() if self.port in (c["local-port"], c["remote-port"])]
         return (len(conns) == len(self.streams) // 2
                 and all((c["migrations"], c["state"]) == (moves, "idle") for c in conns))
-
-    def close(self) -> None:
-        for sock in {s for stream in self.streams for s in (stream.out, stream.into)}:
-            sock.close()
-        self.listener.close()
 
 
 class Ticks:
