@@ -241,11 +241,14 @@ class Segment:
         return str(self.net4[self._next]), str(self.net6[self._next])
 
     def build(self) -> list[str]:
-        """ip's lines that make the bridge."""
+        """ip's lines that make the bridge. A port that is always up: without, its carrier would
+        come with the first host, but not at once, and until then it drops what it should send."""
         return [f"link add {self.name} address {self.mac} type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
                 f"addr add {self.gw4}/{self.net4.prefixlen} dev {self.name}",
                 f"addr add {self.gw6}/{self.net6.prefixlen} dev {self.name} nodad",
-                f"link set {self.name} up"]
+                f"link set {self.name} up",
+                f"link add {self.name}-port type dummy",
+                f"link set {self.name}-port master {self.name} up"]
 
 
 Migrator = Callable[["Host", Point, Point, bool], None]
