@@ -88,7 +88,7 @@ $(B)/cmake/.built: $(CXX_SOURCES)
 # ---- tests ----
 
 .PHONY: test test-long demo bench lint clean
-test: deps tools uml-plain uml $(B)/src/linux-vanilla.stamp ## all tests but the long ones
+test: deps tools uml-plain uml qemu-smp $(B)/src/linux-vanilla.stamp ## all tests but the long ones
 	tests/run
 test-long: deps tools kernels vanilla ## all tests
 	tests/run --long

@@ -24,6 +24,7 @@ from tcplab import capture  # noqa: E402
 from tcplab.topology import Lab, patched  # noqa: E402
 
 OUT = pathlib.Path("/lab")
+TIMELINE_MAX = 20_000_000   # bytes of a capture; more takes too long
 VIRTUAL = bool(os.environ.get("LAB_VIRTUAL"))
 
 
@@ -41,7 +42,6 @@ def pytest_configure(config: pytest.Config) -> None:
     if not (OUT / "cmd").exists():
         pytest.exit("these tests run inside a lab kernel: use tests/run, or make test", 2)
     config.addinivalue_line("markers", "baseline: needs no extension; runs on a vanilla kernel too")
-    config.addinivalue_line("markers", "smp: part of the run on several CPUs")
     config.addinivalue_line("markers", "virtual: about exact or long times; needs virtual time")
     if not patched() and "baseline" not in config.getoption("-m"):
         pytest.exit("this kernel has no net.tcp_migrate: boot the patched one, or use -m baseline", 2)
@@ -51,10 +51,10 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     report = (yield).get_result()  # type: ignore[misc]
     if report.when == "call":
-        item.stash[_FAILED] = report.failed
+        item.stash[_FAILED] = report.longreprtext if report.failed else ""
 
 
-_FAILED = pytest.StashKey[bool]()
+_FAILED = pytest.StashKey[str]()
 
 
 class Watched(Lab):
@@ -82,11 +82,14 @@ class Watched(Lab):
                 if seg.out and seg.flags & capture.RST and port in (seg.sport, seg.dport)
                 and "RST-AUTH" not in seg.migrate]
 
-    def keep(self, where: pathlib.Path) -> None:
+    def keep(self, where: pathlib.Path, why: str) -> None:
         """Leaves everything that helps to see what went wrong."""
         where.mkdir(parents=True, exist_ok=True)
+        (where / "why").write_text(why + "\n", encoding="utf-8")
         for name, cap in self.captures.items():
             shutil.copy(cap.stop(), where)
+            if cap.path.stat().st_size > TIMELINE_MAX:
+                continue
             with open(where / f"{name}.timeline", "w", encoding="ascii") as f:
                 f.writelines(f"{s}\n" for s in _telling(list(capture.read(cap.path))))
         with open(where / "state", "w", encoding="utf-8") as f:
@@ -119,7 +122,7 @@ def make_lab(request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
     name = re.sub(r"[^\w.-]+", "_", request.node.name)
     for lab in labs:
         try:
-            if request.node.stash.get(_FAILED, True):
-                lab.keep(OUT / "failed" / name)
+            if why := request.node.stash.get(_FAILED, "not called"):
+                lab.keep(OUT / "failed" / name, why)
         finally:
             lab.close()
