@@ -5,16 +5,20 @@ Both ends believe that a connection can migrate, or neither does.
 """
 
 import contextlib
+import fcntl
 import re
+import sys
+import termios
 import time
 
 import pytest
 
+from ends import Losing
 from tcplab import programs
 from tcplab.topology import wait_for
 from test_moves import carry_on, settled
 from traffic import SIZE, Download, Idle, Upload
-from wire import dropping
+from wire import Pair, dropping
 
 
 def believes(host, port):
@@ -215,6 +219,26 @@ def test_flight_is_sent_again_but_once(make_lab, v6):
     new = lab.a.v6 if v6 else lab.a.v4
     sent = [seg.seq for seg in lab.segments("a") if seg.out and seg.length and seg.src == new]
     assert len(sent) > 1000 and len(sent) == len(set(sent))
+
+
+@pytest.mark.virtual
+def test_what_the_old_path_brought_is_acknowledged_at_once(make_lab):
+    """A's acknowledgments were lost there. B's first words here bring no data, and what B then repeats is lost."""
+    lab = make_lab(rtt=0.05, at={"a": "g2"})
+    with Pair(lab) as pair:
+        old, new = lab.a.point, lab.a.attach("g1")
+        with Losing(lab.net, f"ip saddr {old.v4} drop; ip daddr {new.v4} meta length > 200 drop"):
+            pair.say(pair.b, pair.a, 10000)
+            assert unacknowledged(pair.b) == 10000
+            lab.migrator(lab.a, old, new, False)
+            wait_for("B to have moved", lambda: pair.conn(lab.b)["migrations"] == 1, 10)
+            time.sleep(0.05 + 0.01)
+            assert unacknowledged(pair.b) == 0
+
+
+def unacknowledged(sock):
+    """Bytes."""
+    return int.from_bytes(fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
 
 
 @pytest.mark.virtual
