@@ -236,6 +236,22 @@ def test_what_the_old_path_brought_is_acknowledged_at_once(make_lab):
             assert unacknowledged(pair.b) == 0
 
 
+@pytest.mark.virtual
+@pytest.mark.parametrize("mbb", [False, True], ids=["break", "make before break"])
+def test_acknowledgments_of_the_old_path_open_no_window(make_lab, mbb):
+    """A has got a hundred segments there; what it says of them here is no leave to send as many at once."""
+    lab = make_lab(rtt=0.05, at={"a": "g2"})
+    traffic = Download(lab)
+    traffic.until(SIZE // 4)
+    with Losing(lab.net, f"ip saddr {lab.a.v4} drop"):
+        time.sleep(0.03)
+        lab.a.move("g1", make_before_break=mbb)
+    traffic.finish()
+    sent = [seg for seg in lab.segments("b") if seg.out and seg.length and seg.dst == lab.a.v4]
+    soon = [seg for seg in sent if seg.time < sent[0].time + 1.5 * 0.05]
+    assert 20 <= len(soon) <= 10 + 20 + 2 < len(sent)
+
+
 def unacknowledged(sock):
     """Bytes."""
     return int.from_bytes(fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)), sys.byteorder)

@@ -81,7 +81,7 @@ bool tcp_mig_key_ok(const struct sock *sk, const struct tcp_migrate *mig,
 void tcp_mig_update_busy(struct sock *sk, struct tcp_migrate *mig)
 {
 	struct tcp_sock *tp = tcp_sk(sk);
-	bool busy = mig->echo || mig->clamp || mig->gate ||
+	bool busy = mig->echo || mig->clamp || mig->gate || mig->limited ||
 		    mig->state > TCP_MIGRATE_STATE_IDLE ||
 		    mig->pend[0].valid || mig->pend[1].valid;
 

@@ -184,7 +184,9 @@ struct tcp_migrate {
 				sign_ack:1,	/* this segment answers CONFIRM */
 				soft:1,		/* not gated: the path may live */
 				ack_valid:1,	/* confirm_ack and so on are set */
-				waiting:1;	/* counted in tcp_mig_net.waiting */
+				waiting:1,	/* counted in tcp_mig_net.waiting */
+				limited:1,	/* cwnd, see tcp_mig_limit() */
+				flight_alive:1;	/* the old path delivers it */
 	/* MACs of our CONFIRM, of ours as answer to the peer's, and of the
 	 * peer's that was committed last
 	 */
@@ -192,6 +194,9 @@ struct tcp_migrate {
 	u8			confirm_ack[TCPMIG_LEN_CONFIRM_MAC];
 	u8			confirmed_by[TCPMIG_LEN_CONFIRM_MAC];
 	u32			held_nxt;	/* SND.NXT when CONFIRM was answered */
+	u32			flight_end;	/* SND.NXT when the path was left */
+	u32			segs_before;	/* data_segs_out then */
+	u32			cwnd_clamp;	/* TCP's own snd_cwnd_clamp */
 	u32			ack_reqno;
 	u32			ack_stamp;	/* jiffies: last signed ACK */
 	u8			ack_key;

@@ -430,6 +430,24 @@ static void tcp_mig_reset_mss(struct sock *sk, u16 peer_mss)
 	icsk->icsk_ack.rcv_mss = min(icsk->icsk_ack.rcv_mss, tp->mss_cache);
 }
 
+/* What the old path still held will be acknowledged as well: not a reason to
+ * send more. tcp_mig_limit() sees to that until it is.
+ */
+static void tcp_mig_begin_limit(struct sock *sk, bool alive)
+{
+	struct tcp_migrate *mig = tcp_mig(sk);
+	struct tcp_sock *tp = tcp_sk(sk);
+
+	if (!mig->limited)
+		mig->cwnd_clamp = tp->snd_cwnd_clamp;
+	tp->snd_cwnd_clamp = mig->cwnd_clamp;
+	mig->limited = !!tp->packets_out;
+	mig->flight_alive = alive;
+	mig->flight_end = tp->snd_nxt;
+	mig->segs_before = tp->data_segs_out;
+	tcp_mig_update_busy(sk, mig);
+}
+
 /**
  * tcp_mig_reset_path() - forget what was learned about the old path
  * @sk: the socket, locked, already on the new tuple
@@ -447,9 +465,12 @@ void tcp_mig_reset_path(struct sock *sk, u32 rtt_us, u16 peer_mss, bool alive)
 	tcp_mstamp_refresh(tp);
 	tcp_mig_reset_mss(sk, peer_mss);
 	tcp_mig_reset_rtt(sk, rtt_us);
-	if (!alive || tp->lost_out || tp->retrans_out)
+	if (!alive || tp->lost_out || tp->retrans_out) {
 		tcp_mig_mark_all_lost(sk);
+		alive = false;
+	}
 	tcp_mig_reset_congestion(sk);
+	tcp_mig_begin_limit(sk, alive);
 	tp->snd_wl1 = tp->rcv_nxt - 1 - tp->max_window;
 	tp->rcv_tstamp = tcp_jiffies32;
 	inet_csk(sk)->icsk_ack.lrcvtime = tcp_jiffies32;

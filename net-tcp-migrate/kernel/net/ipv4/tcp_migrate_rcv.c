@@ -301,6 +301,36 @@ static bool tcp_mig_acceptable(const struct sock *sk, const struct sk_buff *skb)
 	       !before(cb->ack_seq, tp->snd_una - tp->max_window);
 }
 
+/* Until all that the old path had been given is acknowledged, the congestion
+ * window is no more than the initial one, what was sent into the new path, and
+ * what the old one still holds: wherever it was delivered, an acknowledgment
+ * comes over the new path, and TCP would take it for a delivery there.
+ */
+static void tcp_mig_limit(struct sock *sk, struct tcp_migrate *mig,
+			  const struct sk_buff *skb)
+{
+	u32 una = TCP_SKB_CB(skb)->ack_seq, most;
+	struct tcp_sock *tp = tcp_sk(sk);
+
+	if (!before(tp->snd_una, mig->flight_end)) {
+		mig->limited = 0;
+		tp->snd_cwnd_clamp = mig->cwnd_clamp;
+		tcp_mig_update_busy(sk, mig);
+		return;
+	}
+	if (!tcp_mig_acceptable(sk, skb))
+		return;
+	most = tcp_init_cwnd(tp, __sk_dst_get(sk)) +
+	       tp->data_segs_out - mig->segs_before;
+	if (before(una, tp->snd_una))
+		una = tp->snd_una;
+	if (mig->flight_alive && before(una, mig->flight_end))
+		most += DIV_ROUND_UP(mig->flight_end - una, tp->mss_cache);
+	tp->snd_cwnd_clamp = min(most, mig->cwnd_clamp);
+	if (tcp_snd_cwnd(tp) > tp->snd_cwnd_clamp)
+		tcp_snd_cwnd_set(tp, tp->snd_cwnd_clamp);
+}
+
 /* An acceptable segment of the current path. */
 static void tcp_mig_path_used(struct sock *sk, struct tcp_migrate *mig)
 {
@@ -436,6 +466,8 @@ static bool tcp_mig_rcv(struct sock *sk, struct tcp_migrate *mig,
 	if (!rcu_access_pointer(tcp_sk(sk)->mig))
 		return false;
 
+	if (mig->limited)
+		tcp_mig_limit(sk, mig, skb);
 	if (!on_path) {
 		/* Nobody but the peer may speak on a tuple under negotiation,
 		 * and it does so with CONFIRM.
