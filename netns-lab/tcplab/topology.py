@@ -36,6 +36,7 @@ CLONE_NEWNET = 0x40000000
 SIOCETHTOOL = 0x8946
 # ETHTOOL_STXCSUM, ETHTOOL_STSO, ETHTOOL_SGSO, ETHTOOL_SGRO of linux/ethtool.h
 OFFLOADS = (0x17, 0x1F, 0x24, 0x2C)
+ETHTOOL_GLINK = 0x0A
 OPENED, ACCEPTED = 1, 0
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -152,10 +153,19 @@ class Node:
 
     def plain(self, *devs: str) -> None:
         """Segments as on a wire, from now on: real checksums, no super-segments."""
+        self._ethtool(devs, OFFLOADS)
+
+    def linked(self, *devs: str) -> None:
+        """Carriers that came are known, from now on: until the kernel's link watch gets to it, a
+        device has no queue and a bridge's port does not forward, and what is sent is lost."""
+        self._ethtool(devs, [ETHTOOL_GLINK])
+
+    def _ethtool(self, devs: Iterable[str], commands: Iterable[int]) -> None:
+        """Each command, with the value 0, for each device."""
         with self.inside(), socket.socket() as sock:
             for dev in devs:
-                for offload in OFFLOADS:
-                    value = ctypes.create_string_buffer(struct.pack("II", offload, 0))
+                for command in commands:
+                    value = ctypes.create_string_buffer(struct.pack("II", command, 0))
                     fcntl.ioctl(sock, SIOCETHTOOL, struct.pack("16sP16x", dev.encode(), ctypes.addressof(value)))
 
     @contextlib.contextmanager
@@ -241,14 +251,11 @@ class Segment:
         return str(self.net4[self._next]), str(self.net6[self._next])
 
     def build(self) -> list[str]:
-        """ip's lines that make the bridge. A port that is always up: without, its carrier would
-        come with the first host, but not at once, and until then it drops what it should send."""
+        """ip's lines that make the bridge."""
         return [f"link add {self.name} address {self.mac} type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
                 f"addr add {self.gw4}/{self.net4.prefixlen} dev {self.name}",
                 f"addr add {self.gw6}/{self.net6.prefixlen} dev {self.name} nodad",
-                f"link set {self.name} up",
-                f"link add {self.name}-port type dummy",
-                f"link set {self.name}-port master {self.name} up"]
+                f"link set {self.name} up"]
 
 
 Migrator = Callable[["Host", Point, Point, bool], None]
@@ -297,6 +304,8 @@ class Host(Node):
                       v4 or fresh[0], v6 or fresh[1], 100 + self._count)
         self._plug(seg, point)
         self._address(seg, point)
+        self.linked(point.dev)
+        seg.box.linked(point.peer, seg.name)
         self.points.append(point)
         return point
 
@@ -510,6 +519,8 @@ class Lab:
                f"addr add {v4}/{outer.net4.prefixlen} dev {dev}",
                f"addr add {v6}/{outer.net6.prefixlen} dev {dev} nodad",
                f"route add default via {outer.gw4}", f"route add ::/0 via {outer.gw6}")
+        box.linked(dev)
+        self.net.linked(peer, outer.name)
         box.behave()
 
     def close(self) -> None:
