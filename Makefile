@@ -20,7 +20,7 @@ NEW := $(shell find net-tcp-migrate/kernel -type f 2>/dev/null)
 PATCHES := $(shell find $(P)/6.12 -name '*.patch' -o -name series)
 CONFIGS := $(wildcard $(P)/6.12/config/*.config)
 CXX_SOURCES := $(shell find libmobility mobility-client mobility-server net-tcp-migrate/libtcpmigrate tests/unit tests/fuzz bench/load \
-	-name '*.cpp' -o -name '*.hpp' -o -name '*.h' -o -name CMakeLists.txt 2>/dev/null) \
+	-name '*.cpp' -o -name '*.hpp' -o -name '*.h' -o -name '*.proto' -o -name CMakeLists.txt 2>/dev/null) \
 	$(wildcard CMakeLists.txt)
 
 .PHONY: all

@@ -18,6 +18,8 @@ struct PairPart {
     Name host;
     boost::asio::ip::address address;       ///< at which it was when the pair was made
     std::array<std::uint8_t, 16> random{};  ///< its own 128 random bits
+
+    bool operator==(const PairPart&) const = default;
 };
 
 /// First 16 bytes of SHA-256 over both ends' parts. It cannot be aimed: either end

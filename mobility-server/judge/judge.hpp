@@ -21,20 +21,11 @@
 #include <cstdint>
 #include <vector>
 
-#include "libmobility/identity.hpp"
+#include "libmobility/message.hpp"
 
 namespace mobility::judge {
 
 using Address = boost::asio::ip::address;
-
-/// One connection as one of its ends sees it (thesis 3.1.1).
-struct Ports {
-    std::uint16_t own = 0;        ///< before the move
-    std::uint16_t peer = 0;       ///< the peer's; through a proxy, the proxy's
-    std::uint16_t own_after = 0;  ///< after the move; the same as own if unchanged
-
-    auto operator<=>(const Ports&) const = default;
-};
 
 /// The mobility information of one host about one peer, in one address family.
 struct Report {
@@ -57,16 +48,6 @@ enum class Case : std::uint8_t {
     Direct,       ///< a SYN of one of them reaches the other
     SameNapt,     ///< both inside the same NAPT
     Apart,        ///< both inside, and not the same: needs a symmetric proxy
-};
-
-/// A connection as the end that is told sees it (A2.8).
-struct Resume {
-    std::uint16_t own = 0;         ///< own port before
-    std::uint16_t own_after = 0;   ///< own port now
-    std::uint16_t peer = 0;        ///< peer's port before, as this end reported it
-    std::uint16_t peer_after = 0;  ///< peer's port now
-
-    auto operator<=>(const Resume&) const = default;
 };
 
 /// What one host is told.

@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// Writes the seed corpus of decode_fuzzer: one good message of every kind, as
-// the kernel would send it. Usage: make_corpus DIRECTORY
+// Writes seeds into DIRECTORY/corpus, for decode_fuzzer, and DIRECTORY/corpus-exchange,
+// for exchange_fuzzer: one good message of every kind, as the kernel, a host or a server
+// would send it. Usage: make_corpus DIRECTORY
 
 #include <filesystem>
 #include <fstream>
 #include <iostream>
+#include <span>
+#include <utility>
 
 #include "fake_kernel.hpp"
+#include "libmobility/message.hpp"
 
 namespace {
 
@@ -37,15 +41,7 @@ fake::Connection rich(bool v6) {
     return conn;
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
-    if (argc != 2) {
-        std::cerr << "usage: make_corpus DIRECTORY\n";
-        return 2;
-    }
-    g_directory = argv[1];
-    std::filesystem::create_directories(g_directory);
+void save_netlink() {
     save("connection4", fake::make_connection_message(TCP_MIGRATE_CMD_GET, rich(false)));
     save("connection6", fake::make_connection_message(TCP_MIGRATE_CMD_GET, rich(true)));
     save("event", fake::make_connection_message(TCP_MIGRATE_CMD_EVENT, rich(false)));
@@ -65,5 +61,48 @@ int main(int argc, char** argv) {
              nla_put_u64(msg, TCP_MIGRATE_A_CONN_COOKIE, 17);
              nla_put(msg, TCP_MIGRATE_A_CONN_EXPORTER, 32, value.data());
          }));
+}
+
+template <typename Message>
+void save(const char* name, const Message& message) {
+    const auto said = mobility::encode(message);
+    const auto bytes = std::as_bytes(std::span(said.data(), said.size()));
+    save(name, Bytes(bytes.begin(), bytes.end()));
+}
+
+void save_exchange() {
+    using boost::asio::ip::make_address;
+    using mobility::ToHost;
+    using mobility::ToServer;
+    const auto v4 = make_address("192.0.2.1");
+    const auto v6 = make_address("2001:db8::1");
+    const mobility::PairId pair{1, 2, 3};
+    const mobility::Name other({7});
+    save("hello", ToServer(mobility::Hello{1, "mobility-client", "token"}));
+    save("report", ToServer(mobility::Report{
+                       {{}, v4, {}}, {other, v6, {}}, v4, v4, v6, {{1, 2, 1}, {3, 4, 5}}}));
+    save("outcome", ToServer(mobility::Outcome{pair, 1, 2, true}));
+    save("forget", ToServer(mobility::Forget{pair}));
+    save("welcome", ToHost(mobility::Welcome{1, v6, 4711, 64}));
+    save("refused", ToHost(mobility::Refused{mobility::Refused::Why::Busy, "later", pair}));
+    save("ask", ToHost(mobility::Ask{pair}));
+    save("notice", ToHost(mobility::Notice{pair, 1, 2, v4, true, {{1, 2, 3, 4}}}));
+    save("verdict", ToHost(mobility::Verdict{pair, 1, mobility::Verdict::What::NeedsProxy}));
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    if (argc != 2) {
+        std::cerr << "usage: make_corpus DIRECTORY\n";
+        return 2;
+    }
+    const std::filesystem::path directory = argv[1];
+    for (const auto& [name, save_all] :
+         {std::pair("corpus", &save_netlink), std::pair("corpus-exchange", &save_exchange)}) {
+        g_directory = directory / name;
+        std::filesystem::create_directories(g_directory);
+        save_all();
+    }
     return 0;
 }
