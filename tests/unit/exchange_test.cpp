@@ -1,20 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// Messages of hosts and servers: what goes in comes out, and nothing bad does.
+// The server's memory and acts: two hosts, A and B, and what each is told when.
+#include "exchange/exchange.hpp"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cerrno>
-#include <functional>
-#include <string>
-
-#include "libmobility/message.hpp"
-#include "proto/server.pb.h"
-
-namespace mobility {
+namespace mobility::server {
 namespace {
 
+using boost::asio::ip::address;
 using boost::asio::ip::make_address;
-using testing::HasSubstr;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using testing::ElementsAre;
+using testing::IsEmpty;
 
 Name name(std::uint8_t byte) {
     std::array<std::uint8_t, Name::kSize> bytes{};
@@ -22,164 +21,229 @@ Name name(std::uint8_t byte) {
     return Name(bytes);
 }
 
-PairId pair(std::uint8_t byte) {
-    PairId id{};
-    id.fill(byte);
-    return id;
-}
+const Name kA = name(1);
+const Name kB = name(2);
+const address kOldA = make_address("198.51.100.1");
+const address kOldB = make_address("198.51.100.2");
+const address kNewA = make_address("203.0.113.1");
+const address kNewB = make_address("203.0.113.2");
+const address kNaptA = make_address("192.0.2.1");
+const address kNaptB = make_address("192.0.2.2");
+const address kInner = make_address("192.168.1.1");
+constexpr ChannelId kChannelA = 10;
+constexpr ChannelId kChannelB = 20;
+constexpr milliseconds kRtt(50);
+const Time kStart = Time() + seconds(1000);
 
-Report report() {
-    return {{name(1), make_address("192.168.1.11"), pair(7)},
-            {name(2), make_address("198.51.100.11"), pair(8)},
-            make_address("192.168.1.11"),
-            make_address("198.51.100.11"),
-            make_address("2001:db8::1"),
-            {{4000, 22, 4000}, {4001, 443, 5001}}};
-}
-
-Notice notice() {
-    return {pair(3), 9, 2, make_address("203.0.113.5"), true, {{4000, 4000, 22, 2222}}};
-}
-
-std::vector<ToServer> to_server() {
-    return {Hello{1, "mobility-client 0.1", "token"}, report(), Outcome{pair(1), 2, 3, true},
-            Forget{pair(4)}};
-}
-
-std::vector<ToHost> to_host() {
-    return {Welcome{1, make_address("2001:db8::2"), 4711, 64},
-            Refused{Refused::Why::TooMuch, "64 pairs are the most", {}},
-            Refused{Refused::Why::NotYours, "", pair(6)},
-            Ask{pair(2)},
-            notice(),
-            Verdict{pair(5), 1, Verdict::What::NeedsProxy}};
-}
-
-TEST(Exchange, WhatGoesInComesOut) {
-    for (const auto& message : to_server()) {
-        const auto back = decode_to_server(encode(message));
-        ASSERT_TRUE(back) << back.error().message;
-        EXPECT_EQ(*back, message) << message.index();
+/// A pair of hosts whose one connection is A:4000 to B:22.
+class ExchangeTest : public testing::Test {
+  protected:
+    ExchangeTest() {
+        exchange.join(kChannelA, kA);
+        exchange.join(kChannelB, kB);
     }
-    for (const auto& message : to_host()) {
-        const auto back = decode_to_host(encode(message));
-        ASSERT_TRUE(back) << back.error().message;
-        EXPECT_EQ(*back, message) << message.index();
+
+    static Report about(bool a, const address& after) {
+        const PairPart part_a{kA, kOldA, {1}};
+        const PairPart part_b{kB, kOldB, {2}};
+        return a ? Report{part_a, part_b, kOldA, kOldB, after, {{4000, 22, 4000}}}
+                 : Report{part_b, part_a, kOldB, kOldA, after, {{22, 4000, 22}}};
     }
-}
 
-TEST(Exchange, EveryPrefixIsRefusedOrWhole) {
-    for (const auto& message : to_server()) {
-        const auto whole = encode(message);
-        for (std::size_t size = 0; size < whole.size(); size++) {
-            const auto cut = decode_to_server(std::string_view(whole).substr(0, size));
-            EXPECT_TRUE(!cut || *cut != message) << message.index() << " cut to " << size;
-        }
+    Saying a_reports(const address& after, const address& seen) {
+        return exchange.report(kChannelA, seen, kRtt, about(true, after), now);
     }
-}
-
-TEST(Exchange, LongestReportAndNoticeFitAFrame) {
-    auto longest = report();
-    longest.connections.assign(kMaxConnections, {65535, 65534, 65533});
-    EXPECT_TRUE(frame(encode(ToServer(longest))));
-    EXPECT_TRUE(decode_to_server(encode(ToServer(longest))));
-    auto told = notice();
-    told.connections.assign(kMaxConnections, {65535, 65534, 65533, 65532});
-    EXPECT_TRUE(frame(encode(ToHost(told))));
-    EXPECT_TRUE(decode_to_host(encode(ToHost(told))));
-}
-
-/// What is said of a message that was spoiled on the way.
-template <typename Wire>
-std::string complaint_about(const std::string& good, const std::function<void(Wire&)>& spoil) {
-    Wire wire;
-    EXPECT_TRUE(wire.ParseFromString(good));
-    spoil(wire);
-    if constexpr (std::is_same_v<Wire, v1::ToServer>) {
-        const auto result = decode_to_server(wire.SerializeAsString());
-        EXPECT_TRUE(!result && result.error().is(EBADMSG));
-        return result ? "accepted" : result.error().message;
-    } else {
-        const auto result = decode_to_host(wire.SerializeAsString());
-        EXPECT_TRUE(!result && result.error().is(EBADMSG));
-        return result ? "accepted" : result.error().message;
+    Saying b_reports(const address& after, const address& seen) {
+        return exchange.report(kChannelB, seen, kRtt, about(false, after), now);
     }
-}
 
-std::string bad_report(const std::function<void(v1::Report&)>& spoil) {
-    return complaint_about<v1::ToServer>(
-        encode(ToServer(report())), [&](v1::ToServer& wire) { spoil(*wire.mutable_report()); });
-}
-
-TEST(Exchange, BadReportsAreRefusedAndSayWhy) {
-    EXPECT_THAT(bad_report([](auto& r) { r.clear_own(); }), HasSubstr("no host of 32 bytes"));
-    EXPECT_THAT(bad_report([](auto& r) { r.mutable_own()->set_host("x"); }), HasSubstr("host"));
-    EXPECT_THAT(bad_report([](auto& r) { r.mutable_peer()->set_random("x"); }),
-                HasSubstr("random"));
-    EXPECT_THAT(bad_report([](auto& r) { r.mutable_peer()->set_host(r.own().host()); }),
-                HasSubstr("same host"));
-    EXPECT_THAT(bad_report([](auto& r) { r.clear_after(); }), HasSubstr("address"));
-    EXPECT_THAT(bad_report([](auto& r) { r.set_before("12345"); }), HasSubstr("address"));
-    EXPECT_THAT(bad_report([](auto& r) { r.set_before(std::string(16, '\1')); }),
-                HasSubstr("two families"));
-    EXPECT_THAT(bad_report([](auto& r) {
-                    r.set_after(std::string(10, '\0') + "\xff\xff" + std::string(4, '\1'));
-                }),
-                HasSubstr("IPv4-mapped"));
-    EXPECT_THAT(bad_report([](auto& r) { r.clear_connections(); }), HasSubstr("connections"));
-    EXPECT_THAT(bad_report([](auto& r) {
-                    for (std::size_t i = 0; i < kMaxConnections; i++) {
-                        *r.add_connections() = r.connections(0);
-                    }
-                }),
-                HasSubstr("connections"));
-    EXPECT_THAT(bad_report([](auto& r) { r.mutable_connections(1)->set_own(0); }),
-                HasSubstr("port"));
-    EXPECT_THAT(bad_report([](auto& r) { r.mutable_connections(0)->set_peer(65536); }),
-                HasSubstr("port"));
-}
-
-TEST(Exchange, OtherBadMessagesAreRefusedAndSayWhy) {
-    EXPECT_THAT(complaint_about<v1::ToServer>(encode(ToServer(Forget{pair(1)})),
-                                              [](auto& w) { w.mutable_forget()->set_pair("x"); }),
-                HasSubstr("pair ID"));
-    EXPECT_THAT(complaint_about<v1::ToServer>(
-                    encode(ToServer(Hello{})),
-                    [](auto& w) { w.mutable_hello()->set_enrolment(std::string(257, 'x')); }),
-                HasSubstr("text"));
-    EXPECT_THAT(
-        complaint_about<v1::ToServer>(encode(ToServer(Hello{})), [](auto& w) { w.clear_what(); }),
-        HasSubstr("kind"));
-    EXPECT_THAT(
-        complaint_about<v1::ToHost>(encode(ToHost(notice())),
-                                    [](auto& w) { w.mutable_notice()->clear_connections(); }),
-        HasSubstr("connections"));
-    EXPECT_THAT(
-        complaint_about<v1::ToHost>(encode(ToHost(Welcome{1, make_address("192.0.2.1"), 1, 1})),
-                                    [](auto& w) { w.mutable_welcome()->set_seen_port(0); }),
-        HasSubstr("port"));
-    EXPECT_TRUE(decode_to_server(std::string(kMaxFrame + 1, 'x')).error().is(EBADMSG));
-    EXPECT_TRUE(decode_to_host("").error().is(EBADMSG));
-}
-
-TEST(Exchange, UnknownEnumeratorsMeanNothingInParticular) {
-    v1::ToHost wire;
-    ASSERT_TRUE(wire.ParseFromString(encode(ToHost(Verdict{pair(5), 1, {}}))));
-    for (const int number : {99, 256, -1, -256}) {
-        wire.mutable_verdict()->set_what(static_cast<v1::Verdict::What>(number));
-        const auto verdict = decode_to_host(wire.SerializeAsString());
-        ASSERT_TRUE(verdict);
-        EXPECT_EQ(std::get<Verdict>(*verdict).what, Verdict::What::Nothing) << number;
+    [[nodiscard]] Said told_a(const address& peer, std::uint32_t judgement,
+                              std::uint32_t step) const {
+        return {kChannelA, Notice{id, judgement, step, peer, false, {{4000, 4000, 22, 22}}}};
     }
+    [[nodiscard]] Said told_b(const address& peer, std::uint32_t judgement,
+                              std::uint32_t step) const {
+        return {kChannelB, Notice{id, judgement, step, peer, false, {{22, 22, 4000, 4000}}}};
+    }
+    [[nodiscard]] Said ended(ChannelId channel, std::uint32_t judgement, Verdict::What what) const {
+        return {channel, Verdict{id, judgement, what}};
+    }
+    Saying failed(ChannelId channel, std::uint32_t judgement, std::uint32_t step) {
+        return exchange.outcome(channel, {id, judgement, step, false}, now);
+    }
+
+    Exchange exchange{Limits()};
+    Time now = kStart;
+    const PairId id = about(true, kNewA).pair();
+};
+
+TEST_F(ExchangeTest, TheOtherEndIsAskedAtOnceAndOnlyOnce) {
+    EXPECT_THAT(a_reports(kNewA, kNewA), ElementsAre(Said{kChannelB, Ask{id}}));
+    EXPECT_THAT(a_reports(kNewA, kNewA), IsEmpty());
+    EXPECT_EQ(exchange.pairs(), 1U);
 }
 
-TEST(Exchange, ThePairOfAReportIsItsParts) {
-    auto turned = report();
-    std::swap(turned.own, turned.peer);
-    EXPECT_EQ(turned.pair(), report().pair());
-    turned.own.random[0] ^= 1;
-    EXPECT_NE(turned.pair(), report().pair());
+TEST_F(ExchangeTest, BothGlobalTheLastToReportIsTold) {
+    a_reports(kNewA, kNewA);
+    EXPECT_THAT(b_reports(kNewB, kNewB), ElementsAre(told_b(kNewA, 1, 0)));
+}
+
+TEST_F(ExchangeTest, WhoIsInsideIsTold) {
+    a_reports(kInner, kNaptA);
+    EXPECT_THAT(b_reports(kNewB, kNewB), ElementsAre(told_a(kNewB, 1, 0)));
+}
+
+TEST_F(ExchangeTest, ALaterReportReplacesTheFirstAndIsJudgedAnew) {
+    a_reports(kNewA, kNewA);
+    b_reports(kNewB, kNewB);
+    EXPECT_THAT(a_reports(kInner, kNaptA), ElementsAre(told_a(kNewB, 2, 0)));
+}
+
+TEST_F(ExchangeTest, WhatHasResumedIsForgotten) {
+    a_reports(kNewA, kNewA);
+    b_reports(kNewB, kNewB);
+    EXPECT_THAT(exchange.outcome(kChannelB, {id, 1, 0, true}, now), IsEmpty());
+    EXPECT_EQ(exchange.pairs(), 0U);
+    EXPECT_FALSE(exchange.next());
+}
+
+TEST_F(ExchangeTest, NoAnswerThereTheOtherIsToldThenAProxyIsNeeded) {
+    a_reports(kNewA, kNewA);
+    b_reports(kNewB, kNewB);
+    EXPECT_THAT(failed(kChannelB, 1, 0), ElementsAre(told_a(kNewB, 1, 1)));
+    EXPECT_THAT(failed(kChannelA, 1, 1),
+                ElementsAre(ended(kChannelA, 1, Verdict::What::NeedsProxy),
+                            ended(kChannelB, 1, Verdict::What::NeedsProxy)));
+    EXPECT_EQ(exchange.pairs(), 0U);
+}
+
+TEST_F(ExchangeTest, NoWordIsNoAnswerAfterTwoRoundTrips) {
+    a_reports(kNewA, kNewA);
+    b_reports(kNewB, kNewB);
+    EXPECT_EQ(exchange.next(), kStart + 4 * kRtt + milliseconds(200));
+    EXPECT_THAT(exchange.expire(*exchange.next() - milliseconds(1)), IsEmpty());
+    EXPECT_THAT(exchange.expire(*exchange.next()), ElementsAre(told_a(kNewB, 1, 1)));
+}
+
+TEST_F(ExchangeTest, BothInsideNeedAProxy) {
+    a_reports(kInner, kNaptA);
+    EXPECT_THAT(b_reports(kInner, kNaptB),
+                ElementsAre(ended(kChannelA, 1, Verdict::What::NeedsProxy),
+                            ended(kChannelB, 1, Verdict::What::NeedsProxy)));
+}
+
+TEST_F(ExchangeTest, BehindOneNaptBothAreToldAndBothHaveToFail) {
+    a_reports(kInner, kNaptA);
+    const auto told = b_reports(make_address("192.168.1.2"), kNaptA);
+    ASSERT_EQ(told.size(), 2U);
+    EXPECT_TRUE(std::get<Notice>(told[0].message).trial);
+    EXPECT_THAT(failed(kChannelA, 1, 0), IsEmpty());
+    EXPECT_EQ(failed(kChannelB, 1, 0).size(), 2U);
+}
+
+TEST_F(ExchangeTest, ASilentPeerIsToldOfAndMayStillCome) {
+    a_reports(kNewA, kNewA);
+    ASSERT_EQ(exchange.next(), kStart + seconds(5));
+    EXPECT_THAT(exchange.expire(*exchange.next()),
+                ElementsAre(ended(kChannelA, 0, Verdict::What::PeerSilent)));
+    now += seconds(20);
+    EXPECT_THAT(b_reports(kOldB, kOldB), ElementsAre(told_b(kNewA, 1, 0)));
+}
+
+TEST_F(ExchangeTest, APairIsForgottenInTime) {
+    a_reports(kNewA, kNewA);
+    exchange.expire(kStart + seconds(5));
+    EXPECT_EQ(exchange.next(), kStart + Limits().keep);
+    EXPECT_THAT(exchange.expire(kStart + Limits().keep), IsEmpty());
+    EXPECT_EQ(exchange.pairs(), 0U);
+}
+
+TEST_F(ExchangeTest, AHostIsReachedOnAnyOfItsChannels) {
+    a_reports(kInner, kNaptA);
+    exchange.leave(kChannelA);
+    EXPECT_THAT(b_reports(kNewB, kNewB), IsEmpty());
+    exchange.join(11, kA);
+    const auto told = b_reports(kNewB, kNewB);
+    ASSERT_EQ(told.size(), 1U);
+    EXPECT_EQ(told[0].channel, 11U);
+}
+
+TEST_F(ExchangeTest, NothingInCommonIsACoincidence) {
+    a_reports(kNewA, kNewA);
+    auto other = about(false, kNewB);
+    other.connections = {{23, 4001, 23}};
+    EXPECT_THAT(exchange.report(kChannelB, kNewB, kRtt, other, now),
+                testing::Contains(ended(kChannelB, 1, Verdict::What::Coincidence)));
+}
+
+TEST_F(ExchangeTest, NobodySpeaksForAnother) {
+    const auto refused = exchange.report(kChannelB, kNewA, kRtt, about(true, kNewA), now);
+    ASSERT_EQ(refused.size(), 1U);
+    EXPECT_EQ(std::get<Refused>(refused[0].message).why, Refused::Why::NotYours);
+    EXPECT_EQ(exchange.pairs(), 0U);
+
+    a_reports(kNewA, kNewA);
+    exchange.join(30, name(3));
+    const auto forget = exchange.forget(30, {id});
+    ASSERT_EQ(forget.size(), 1U);
+    EXPECT_EQ(std::get<Refused>(forget[0].message).why, Refused::Why::NotYours);
+    b_reports(kNewB, kNewB);
+    const auto outcome = failed(kChannelA, 1, 0);
+    ASSERT_EQ(outcome.size(), 1U);
+    EXPECT_EQ(std::get<Refused>(outcome[0].message).why, Refused::Why::NotYours);
+    EXPECT_EQ(exchange.pairs(), 1U);
+}
+
+TEST_F(ExchangeTest, WordsAboutWhatIsOverAreIgnored) {
+    EXPECT_THAT(failed(kChannelA, 0, 0), IsEmpty());
+    a_reports(kNewA, kNewA);
+    EXPECT_THAT(failed(kChannelA, 0, 0), IsEmpty());
+    b_reports(kNewB, kNewB);
+    EXPECT_THAT(failed(kChannelB, 7, 0), IsEmpty());
+    EXPECT_THAT(failed(kChannelB, 1, 1), IsEmpty());
+    EXPECT_THAT(exchange.forget(kChannelA, {PairId{9}}), IsEmpty());
+    EXPECT_EQ(exchange.pairs(), 1U);
+}
+
+TEST_F(ExchangeTest, AHostHasItsQuotaAndTheServerItsBound) {
+    Limits limits;
+    limits.pairs_per_host = 2;
+    limits.pairs = 3;
+    Exchange small(limits);
+    small.join(kChannelA, kA);
+    small.join(kChannelB, kB);
+    const auto say = [&](ChannelId channel, const Name& own, std::uint8_t number) {
+        Report report = about(true, kNewA);
+        report.own.host = own;
+        report.peer.host = name(100);
+        report.own.random = {number};
+        const auto said = small.report(channel, kNewA, kRtt, report, now);
+        return said.empty() ? Refused::Why::NoReason : std::get<Refused>(said[0].message).why;
+    };
+    EXPECT_EQ(say(kChannelA, kA, 1), Refused::Why::NoReason);
+    EXPECT_EQ(say(kChannelA, kA, 2), Refused::Why::NoReason);
+    EXPECT_EQ(say(kChannelA, kA, 2), Refused::Why::NoReason);
+    EXPECT_EQ(say(kChannelA, kA, 3), Refused::Why::TooMuch);
+    EXPECT_EQ(say(kChannelB, kB, 4), Refused::Why::NoReason);
+    EXPECT_EQ(say(kChannelB, kB, 5), Refused::Why::Busy);
+    small.expire(now + limits.keep);
+    EXPECT_EQ(small.pairs(), 0U);
+    EXPECT_EQ(say(kChannelB, kB, 5), Refused::Why::NoReason);
+}
+
+TEST_F(ExchangeTest, HostsThatAreGoneLeaveNothing) {
+    a_reports(kNewA, kNewA);
+    b_reports(kNewB, kNewB);
+    exchange.leave(kChannelA);
+    exchange.leave(kChannelB);
+    exchange.leave(kChannelB);
+    while (const auto next = exchange.next()) {
+        EXPECT_THAT(exchange.expire(*next), IsEmpty());
+    }
+    EXPECT_EQ(exchange.pairs(), 0U);
+    exchange.join(kChannelA, kA);
+    EXPECT_THAT(a_reports(kNewA, kNewA), IsEmpty());
 }
 
 }  // namespace
-}  // namespace mobility
+}  // namespace mobility::server

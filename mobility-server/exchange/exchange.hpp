@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The server's memory and its acts: takes what hosts say, keeps the last report of
+// either end of a pair, has the pair judged when both are there, and goes through the
+// plan of that judgement step by step (A2.2, A2.4, A2.7 to A2.9). It knows channels
+// only by number and time only as it is told, and gives out what is to be sent: all
+// of it can be tested without a socket or a clock.
+//
+//     nothing --report--> one end --the other's--> judged: step 0, 1, ... --> forgotten
+//                          |  ask the other,                |  a step succeeds: forget
+//                          |  "peer silent" if it stays so  |  fails, or no word in time: next
+//
+// Bounded: reports of one host, pairs in all, and the time that a pair is kept.
+// A pair is counted for who reports about it, never for who is reported about.
+// Not thread-safe.
+#pragma once
+
+#include <array>
+#include <boost/asio/ip/address.hpp>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "judge/judge.hpp"
+#include "libmobility/message.hpp"
+
+namespace mobility::server {
+
+using Time = std::chrono::steady_clock::time_point;
+using Duration = std::chrono::steady_clock::duration;
+using ChannelId = std::uint64_t;
+
+struct Limits {
+    std::size_t pairs_per_host = 64;
+    std::size_t pairs = 100'000;
+    Duration keep = std::chrono::minutes(2);          ///< after the last word about a pair
+    Duration silence = std::chrono::seconds(5);       ///< until a peer counts as silent
+    Duration slack = std::chrono::milliseconds(200);  ///< of a step, beyond two round trips
+};
+
+/// What is to be sent, and on which channel.
+struct Said {
+    ChannelId channel = 0;
+    ToHost message;
+
+    bool operator==(const Said&) const = default;
+};
+using Saying = std::vector<Said>;
+
+/// What has happened since the start.
+struct Counters {
+    std::uint64_t reports = 0;
+    std::uint64_t judgements = 0;
+    std::uint64_t notices = 0;
+    std::uint64_t resumed = 0;
+    std::uint64_t verdicts = 0;
+    std::uint64_t refused = 0;
+};
+
+class Exchange {
+  public:
+    explicit Exchange(const Limits& limits) : limits_(limits) {}
+
+    /// An admitted host has opened a channel; it may have several. Numbers are not reused.
+    void join(ChannelId channel, const Name& host);
+    /// The channel is closed. What was reported on it stays.
+    void leave(ChannelId channel);
+
+    /// `seen`: the address from which it came; `rtt`: of the channel, 0 if not known.
+    Saying report(ChannelId channel, const boost::asio::ip::address& seen, Duration rtt,
+                  const Report& report, Time now);
+    Saying outcome(ChannelId channel, const Outcome& outcome, Time now);
+    Saying forget(ChannelId channel, const Forget& forget);
+
+    /// Does what is due. Call it when next() says so.
+    Saying expire(Time now);
+    [[nodiscard]] std::optional<Time> next() const;
+
+    [[nodiscard]] std::size_t pairs() const { return pairs_.size(); }
+    [[nodiscard]] const Counters& counters() const { return counters_; }
+
+  private:
+    /// What one end has said last.
+    struct Side {
+        Name host;
+        std::optional<judge::Report> report;
+        ChannelId channel = 0;
+        Duration rtt{};
+    };
+    struct Pair {
+        std::array<Side, 2> sides;
+        std::size_t last = 0;  ///< which of them reported last
+        std::uint32_t judgement = 0;
+        std::vector<judge::Step> plan;
+        std::array<std::size_t, 2> order{};  ///< sides as the judgement numbers them
+        std::size_t step = 0;
+        std::size_t waiting = 0;       ///< for so many outcomes of this step
+        std::optional<Time> asked;     ///< when the silent side was
+        std::optional<Time> deadline;  ///< of the step, or of the silent side
+        Time end;                      ///< when it is forgotten
+
+        [[nodiscard]] Time due() const { return deadline && *deadline < end ? *deadline : end; }
+    };
+    struct Host {
+        std::set<ChannelId> channels;
+        std::size_t pairs = 0;  ///< about which it has reported
+    };
+    using Pairs = std::map<PairId, Pair>;
+
+    Said refuse(ChannelId channel, Refused::Why why, const char* text, const PairId& pair);
+    /// Is there room for this host to report about this pair?
+    std::optional<Refused::Why> no_room(const Name& host, const PairId& id) const;
+    std::optional<ChannelId> channel_of(const Side& side) const;
+    void tell(Saying& out, const Side& side, ToHost message);
+    void ask(Saying& out, const PairId& id, Pair& pair, Time now);
+    void judge_now(Saying& out, Pairs::iterator at, Time now);
+    /// Tells this step's notices; skips to the next if nobody can be told. Forgets the
+    /// pair at the end of the plan.
+    void begin_step(Saying& out, Pairs::iterator at, Time now);
+    void verdict(Saying& out, Pairs::iterator at, Verdict::What what);
+    void erase(Pairs::iterator at);
+    /// Changes a pair and keeps due_ in order.
+    template <typename Change>
+    void change(Pairs::iterator at, Change change);
+
+    Limits limits_;
+    Counters counters_;
+    Pairs pairs_;
+    std::set<std::pair<Time, PairId>> due_;
+    std::map<Name, Host> hosts_;
+    std::unordered_map<ChannelId, Name> channels_;
+    std::uint32_t judgements_ = 0;
+};
+
+}  // namespace mobility::server

@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Messages of hosts and servers: what goes in comes out, and nothing bad does.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cerrno>
+#include <functional>
+#include <string>
+
+#include "libmobility/message.hpp"
+#include "proto/server.pb.h"
+
+namespace mobility {
+namespace {
+
+using boost::asio::ip::make_address;
+using testing::HasSubstr;
+
+Name name(std::uint8_t byte) {
+    std::array<std::uint8_t, Name::kSize> bytes{};
+    bytes.fill(byte);
+    return Name(bytes);
+}
+
+PairId pair(std::uint8_t byte) {
+    PairId id{};
+    id.fill(byte);
+    return id;
+}
+
+Report report() {
+    return {{name(1), make_address("192.168.1.11"), pair(7)},
+            {name(2), make_address("198.51.100.11"), pair(8)},
+            make_address("192.168.1.11"),
+            make_address("198.51.100.11"),
+            make_address("2001:db8::1"),
+            {{4000, 22, 4000}, {4001, 443, 5001}}};
+}
+
+Notice notice() {
+    return {pair(3), 9, 2, make_address("203.0.113.5"), true, {{4000, 4000, 22, 2222}}};
+}
+
+std::vector<ToServer> to_server() {
+    return {Hello{1, "mobility-client 0.1", "token"}, report(), Outcome{pair(1), 2, 3, true},
+            Forget{pair(4)}};
+}
+
+std::vector<ToHost> to_host() {
+    return {Welcome{1, make_address("2001:db8::2"), 4711, 64},
+            Refused{Refused::Why::TooMuch, "64 pairs are the most", {}},
+            Refused{Refused::Why::NotYours, "", pair(6)},
+            Ask{pair(2)},
+            notice(),
+            Verdict{pair(5), 1, Verdict::What::NeedsProxy}};
+}
+
+TEST(ExchangeMessage, WhatGoesInComesOut) {
+    for (const auto& message : to_server()) {
+        const auto back = decode_to_server(encode(message));
+        ASSERT_TRUE(back) << back.error().message;
+        EXPECT_EQ(*back, message) << message.index();
+    }
+    for (const auto& message : to_host()) {
+        const auto back = decode_to_host(encode(message));
+        ASSERT_TRUE(back) << back.error().message;
+        EXPECT_EQ(*back, message) << message.index();
+    }
+}
+
+TEST(ExchangeMessage, EveryPrefixIsRefusedOrWhole) {
+    for (const auto& message : to_server()) {
+        const auto whole = encode(message);
+        for (std::size_t size = 0; size < whole.size(); size++) {
+            const auto cut = decode_to_server(std::string_view(whole).substr(0, size));
+            EXPECT_TRUE(!cut || *cut != message) << message.index() << " cut to " << size;
+        }
+    }
+}
+
+TEST(ExchangeMessage, LongestReportAndNoticeFitAFrame) {
+    auto longest = report();
+    longest.connections.assign(kMaxConnections, {65535, 65534, 65533});
+    EXPECT_TRUE(frame(encode(ToServer(longest))));
+    EXPECT_TRUE(decode_to_server(encode(ToServer(longest))));
+    auto told = notice();
+    told.connections.assign(kMaxConnections, {65535, 65534, 65533, 65532});
+    EXPECT_TRUE(frame(encode(ToHost(told))));
+    EXPECT_TRUE(decode_to_host(encode(ToHost(told))));
+}
+
+/// What is said of a message that was spoiled on the way.
+template <typename Wire>
+std::string complaint_about(const std::string& good, const std::function<void(Wire&)>& spoil) {
+    Wire wire;
+    EXPECT_TRUE(wire.ParseFromString(good));
+    spoil(wire);
+    if constexpr (std::is_same_v<Wire, v1::ToServer>) {
+        const auto result = decode_to_server(wire.SerializeAsString());
+        EXPECT_TRUE(!result && result.error().is(EBADMSG));
+        return result ? "accepted" : result.error().message;
+    } else {
+        const auto result = decode_to_host(wire.SerializeAsString());
+        EXPECT_TRUE(!result && result.error().is(EBADMSG));
+        return result ? "accepted" : result.error().message;
+    }
+}
+
+std::string bad_report(const std::function<void(v1::Report&)>& spoil) {
+    return complaint_about<v1::ToServer>(
+        encode(ToServer(report())), [&](v1::ToServer& wire) { spoil(*wire.mutable_report()); });
+}
+
+TEST(ExchangeMessage, BadReportsAreRefusedAndSayWhy) {
+    EXPECT_THAT(bad_report([](auto& r) { r.clear_own(); }), HasSubstr("no host of 32 bytes"));
+    EXPECT_THAT(bad_report([](auto& r) { r.mutable_own()->set_host("x"); }), HasSubstr("host"));
+    EXPECT_THAT(bad_report([](auto& r) { r.mutable_peer()->set_random("x"); }),
+                HasSubstr("random"));
+    EXPECT_THAT(bad_report([](auto& r) { r.mutable_peer()->set_host(r.own().host()); }),
+                HasSubstr("same host"));
+    EXPECT_THAT(bad_report([](auto& r) { r.clear_after(); }), HasSubstr("address"));
+    EXPECT_THAT(bad_report([](auto& r) { r.set_before("12345"); }), HasSubstr("address"));
+    EXPECT_THAT(bad_report([](auto& r) { r.set_before(std::string(16, '\1')); }),
+                HasSubstr("two families"));
+    EXPECT_THAT(bad_report([](auto& r) {
+                    r.set_after(std::string(10, '\0') + "\xff\xff" + std::string(4, '\1'));
+                }),
+                HasSubstr("IPv4-mapped"));
+    EXPECT_THAT(bad_report([](auto& r) { r.clear_connections(); }), HasSubstr("connections"));
+    EXPECT_THAT(bad_report([](auto& r) {
+                    for (std::size_t i = 0; i < kMaxConnections; i++) {
+                        *r.add_connections() = r.connections(0);
+                    }
+                }),
+                HasSubstr("connections"));
+    EXPECT_THAT(bad_report([](auto& r) { r.mutable_connections(1)->set_own(0); }),
+                HasSubstr("port"));
+    EXPECT_THAT(bad_report([](auto& r) { r.mutable_connections(0)->set_peer(65536); }),
+                HasSubstr("port"));
+}
+
+TEST(ExchangeMessage, OtherBadMessagesAreRefusedAndSayWhy) {
+    EXPECT_THAT(complaint_about<v1::ToServer>(encode(ToServer(Forget{pair(1)})),
+                                              [](auto& w) { w.mutable_forget()->set_pair("x"); }),
+                HasSubstr("pair ID"));
+    EXPECT_THAT(complaint_about<v1::ToServer>(
+                    encode(ToServer(Hello{})),
+                    [](auto& w) { w.mutable_hello()->set_enrolment(std::string(257, 'x')); }),
+                HasSubstr("text"));
+    EXPECT_THAT(
+        complaint_about<v1::ToServer>(encode(ToServer(Hello{})), [](auto& w) { w.clear_what(); }),
+        HasSubstr("kind"));
+    EXPECT_THAT(
+        complaint_about<v1::ToHost>(encode(ToHost(notice())),
+                                    [](auto& w) { w.mutable_notice()->clear_connections(); }),
+        HasSubstr("connections"));
+    EXPECT_THAT(
+        complaint_about<v1::ToHost>(encode(ToHost(Welcome{1, make_address("192.0.2.1"), 1, 1})),
+                                    [](auto& w) { w.mutable_welcome()->set_seen_port(0); }),
+        HasSubstr("port"));
+    EXPECT_TRUE(decode_to_server(std::string(kMaxFrame + 1, 'x')).error().is(EBADMSG));
+    EXPECT_TRUE(decode_to_host("").error().is(EBADMSG));
+}
+
+TEST(ExchangeMessage, UnknownEnumeratorsMeanNothingInParticular) {
+    v1::ToHost wire;
+    ASSERT_TRUE(wire.ParseFromString(encode(ToHost(Verdict{pair(5), 1, {}}))));
+    for (const int number : {99, 256, -1, -256}) {
+        wire.mutable_verdict()->set_what(static_cast<v1::Verdict::What>(number));
+        const auto verdict = decode_to_host(wire.SerializeAsString());
+        ASSERT_TRUE(verdict);
+        EXPECT_EQ(std::get<Verdict>(*verdict).what, Verdict::What::Nothing) << number;
+    }
+}
+
+TEST(ExchangeMessage, ThePairOfAReportIsItsParts) {
+    auto turned = report();
+    std::swap(turned.own, turned.peer);
+    EXPECT_EQ(turned.pair(), report().pair());
+    turned.own.random[0] ^= 1;
+    EXPECT_NE(turned.pair(), report().pair());
+}
+
+}  // namespace
+}  // namespace mobility
