@@ -774,8 +774,9 @@ static void tcp_mig_make_ack(struct tcp_migrate *mig,
 /* The peer moved while an attempt of ours was under way. If it reached us
  * where ours starts from, ours is done; else ours goes on, to the new place.
  */
-static void tcp_mig_reaim(struct sock *sk, struct tcp_migrate *mig,
-			  const struct tcp_mig_try *old)
+static noinline_for_stack void tcp_mig_reaim(struct sock *sk,
+					     struct tcp_migrate *mig,
+					     const struct tcp_mig_try *old)
 {
 	struct tcp_mig_tuple t, cur;
 
