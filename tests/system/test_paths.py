@@ -5,10 +5,15 @@ Both ends believe that a connection can migrate, or neither does.
 """
 
 import contextlib
+import ctypes
 import fcntl
+import os
 import re
+import socket
+import struct
 import sys
 import termios
+import threading
 import time
 
 import pytest
@@ -250,6 +255,37 @@ def test_acknowledgments_of_the_old_path_open_no_window(make_lab, mbb):
     sent = [seg for seg in lab.segments("b") if seg.out and seg.length and seg.dst == lab.a.v4]
     soon = [seg for seg in sent if seg.time < sent[0].time + 1.5 * 0.05]
     assert 20 <= len(soon) <= 10 + 20 + 2 < len(sent)
+
+
+@pytest.mark.virtual
+def test_a_socket_used_again_has_its_window(make_lab):
+    """B disconnects while the old path is not acknowledged, and connects anew: nothing limits it any more."""
+    lab = make_lab(rtt=0.05, at={"a": "g2"})
+    for place in ("g1", "g2"):
+        lab.set_link(place, limit=10_000)
+    with Pair(lab) as pair:
+        old, new = lab.a.point, lab.a.attach("g1")
+        with Losing(lab.net, f"ip saddr {old.v4} drop; ip saddr {lab.b.v4} meta length > 200 drop"):
+            pair.b.sendall(bytes(10000))
+            lab.migrator(lab.a, old, new, False)
+            wait_for("B to have moved", lambda: pair.conn(lab.b)["migrations"] == 1, 10)
+            time.sleep(0.1)
+            disconnect(pair.b)
+        with lab.a.inside(), socket.create_server((new.v4, 7400)) as listener:
+            pair.b.connect((new.v4, 7400))
+            again, _ = listener.accept()
+            data = os.urandom(SIZE)
+            sending = threading.Thread(target=pair.b.sendall, args=(data,))
+            sending.start()
+            pair.hear(again, data)
+            sending.join()
+        assert said_by_ss(lab.b, 7400, "cwnd") > 100
+
+
+def disconnect(sock):
+    """Dissolves the association, as connect(2) says."""
+    unspec = struct.pack("H14x", socket.AF_UNSPEC)
+    assert ctypes.CDLL(None).connect(sock.fileno(), unspec, len(unspec)) == 0
 
 
 def unacknowledged(sock):

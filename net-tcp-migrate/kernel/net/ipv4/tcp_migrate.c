@@ -255,6 +255,7 @@ static void tcp_mig_drop(struct sock *sk)
 	struct tcp_migrate *mig = tcp_mig(sk);
 
 	tcp_mig_set_waiting(sk, mig, false);
+	tcp_mig_end_limit(sk, mig);	/* the socket may be used again */
 	tcp_mig_token_remove(mig);
 	tcp_mig_alias_flush(mig);
 	tcp_sk(sk)->mig_busy = 0;

@@ -410,6 +410,7 @@ bool tcp_mig_taken(const struct sock *sk, const struct tcp_mig_tuple *t);
 bool tcp_mig_is_local(const struct sock *sk, const struct in6_addr *addr);
 int tcp_mig_check_tuple(struct sock *sk, const struct tcp_mig_tuple *t);
 int tcp_mig_readdress(struct sock *sk, const struct tcp_mig_tuple *t);
+void tcp_mig_end_limit(struct sock *sk, struct tcp_migrate *mig);
 void tcp_mig_reset_path(struct sock *sk, u32 rtt_us, u16 peer_mss, bool alive);
 void tcp_mig_acked(struct sock *sk, u32 ack);
 void tcp_mig_resend(struct sock *sk, u32 end);

@@ -430,6 +430,15 @@ static void tcp_mig_reset_mss(struct sock *sk, u16 peer_mss)
 	icsk->icsk_ack.rcv_mss = min(icsk->icsk_ack.rcv_mss, tp->mss_cache);
 }
 
+/* The congestion window's limit is TCP's own again. */
+void tcp_mig_end_limit(struct sock *sk, struct tcp_migrate *mig)
+{
+	if (!mig->limited)
+		return;
+	mig->limited = 0;
+	tcp_sk(sk)->snd_cwnd_clamp = mig->cwnd_clamp;
+}
+
 /* What the old path still held will be acknowledged as well: not a reason to
  * send more. tcp_mig_limit() sees to that until it is.
  */
@@ -438,14 +447,12 @@ static void tcp_mig_begin_limit(struct sock *sk, bool alive)
 	struct tcp_migrate *mig = tcp_mig(sk);
 	struct tcp_sock *tp = tcp_sk(sk);
 
-	if (!mig->limited)
-		mig->cwnd_clamp = tp->snd_cwnd_clamp;
-	tp->snd_cwnd_clamp = mig->cwnd_clamp;
+	tcp_mig_end_limit(sk, mig);
+	mig->cwnd_clamp = tp->snd_cwnd_clamp;
 	mig->limited = !!tp->packets_out;
 	mig->flight_alive = alive;
 	mig->flight_end = tp->snd_nxt;
 	mig->segs_before = tp->data_segs_out;
-	tcp_mig_update_busy(sk, mig);
 }
 
 /**

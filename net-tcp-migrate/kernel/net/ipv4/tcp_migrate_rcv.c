@@ -313,8 +313,7 @@ static void tcp_mig_limit(struct sock *sk, struct tcp_migrate *mig,
 	struct tcp_sock *tp = tcp_sk(sk);
 
 	if (!before(tp->snd_una, mig->flight_end)) {
-		mig->limited = 0;
-		tp->snd_cwnd_clamp = mig->cwnd_clamp;
+		tcp_mig_end_limit(sk, mig);
 		tcp_mig_update_busy(sk, mig);
 		return;
 	}
