@@ -24,10 +24,14 @@ void Exchange::leave(ChannelId channel) {
     }
     const auto host = hosts_.find(at->second);
     host->second.channels.erase(channel);
+    erase_if_gone(host);
+    channels_.erase(at);
+}
+
+void Exchange::erase_if_gone(Hosts::iterator host) {
     if (host->second.channels.empty() && host->second.pairs == 0) {
         hosts_.erase(host);
     }
-    channels_.erase(at);
 }
 
 Said Exchange::refuse(ChannelId channel, Refused::Why why, const char* text, const PairId& pair) {
@@ -173,13 +177,10 @@ void Exchange::verdict(Saying& out, Pairs::iterator at, Verdict::What what) {
 void Exchange::erase(Pairs::iterator at) {
     due_.erase({at->second.due(), at->first});
     for (const auto& side : at->second.sides) {
-        const auto host = hosts_.find(side.host);
-        if (!side.report || host == hosts_.end()) {
-            continue;
-        }
-        host->second.pairs--;
-        if (host->second.channels.empty() && host->second.pairs == 0) {
-            hosts_.erase(host);
+        if (side.report) {
+            const auto host = hosts_.find(side.host);
+            host->second.pairs--;
+            erase_if_gone(host);
         }
     }
     pairs_.erase(at);

@@ -111,6 +111,7 @@ class Exchange {
         std::size_t pairs = 0;  ///< about which it has reported
     };
     using Pairs = std::map<PairId, Pair>;
+    using Hosts = std::map<Name, Host>;
 
     Said refuse(ChannelId channel, Refused::Why why, const char* text, const PairId& pair);
     /// Is there room for this host to report about this pair?
@@ -119,11 +120,14 @@ class Exchange {
     void tell(Saying& out, const Side& side, ToHost message);
     void ask(Saying& out, const PairId& id, Pair& pair, Time now);
     void judge_now(Saying& out, Pairs::iterator at, Time now);
-    /// Tells this step's notices; skips to the next if nobody can be told. Forgets the
-    /// pair at the end of the plan.
+    /// Tells this step's notices; whoever cannot be told lets its time run out. At the
+    /// end of the plan, or where a proxy is needed, the verdict.
     void begin_step(Saying& out, Pairs::iterator at, Time now);
+    /// Tells both ends, and forgets the pair.
     void verdict(Saying& out, Pairs::iterator at, Verdict::What what);
     void erase(Pairs::iterator at);
+    /// A host without channels about which nothing is kept.
+    void erase_if_gone(Hosts::iterator host);
     /// Changes a pair and keeps due_ in order.
     template <typename Change>
     void change(Pairs::iterator at, Change change);
@@ -132,7 +136,7 @@ class Exchange {
     Counters counters_;
     Pairs pairs_;
     std::set<std::pair<Time, PairId>> due_;
-    std::map<Name, Host> hosts_;
+    Hosts hosts_;
     std::unordered_map<ChannelId, Name> channels_;
     std::uint32_t judgements_ = 0;
 };

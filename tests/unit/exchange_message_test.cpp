@@ -16,21 +16,9 @@ namespace {
 using boost::asio::ip::make_address;
 using testing::HasSubstr;
 
-Name name(std::uint8_t byte) {
-    std::array<std::uint8_t, Name::kSize> bytes{};
-    bytes.fill(byte);
-    return Name(bytes);
-}
-
-PairId pair(std::uint8_t byte) {
-    PairId id{};
-    id.fill(byte);
-    return id;
-}
-
 Report report() {
-    return {{name(1), make_address("192.168.1.11"), pair(7)},
-            {name(2), make_address("198.51.100.11"), pair(8)},
+    return {{Name({1}), make_address("192.168.1.11"), PairId{7}},
+            {Name({2}), make_address("198.51.100.11"), PairId{8}},
             make_address("192.168.1.11"),
             make_address("198.51.100.11"),
             make_address("2001:db8::1"),
@@ -38,21 +26,21 @@ Report report() {
 }
 
 Notice notice() {
-    return {pair(3), 9, 2, make_address("203.0.113.5"), true, {{4000, 4000, 22, 2222}}};
+    return {PairId{3}, 9, 2, make_address("203.0.113.5"), true, {{4000, 4000, 22, 2222}}};
 }
 
 std::vector<ToServer> to_server() {
-    return {Hello{1, "mobility-client 0.1", "token"}, report(), Outcome{pair(1), 2, 3, true},
-            Forget{pair(4)}};
+    return {Hello{1, "mobility-client 0.1", "token"}, report(), Outcome{PairId{1}, 2, 3, true},
+            Forget{PairId{4}}};
 }
 
 std::vector<ToHost> to_host() {
     return {Welcome{1, make_address("2001:db8::2"), 4711, 64},
             Refused{Refused::Why::TooMuch, "64 pairs are the most", {}},
-            Refused{Refused::Why::NotYours, "", pair(6)},
-            Ask{pair(2)},
+            Refused{Refused::Why::NotYours, "", PairId{6}},
+            Ask{PairId{2}},
             notice(),
-            Verdict{pair(5), 1, Verdict::What::NeedsProxy}};
+            Verdict{PairId{5}, 1, Verdict::What::NeedsProxy}};
 }
 
 TEST(ExchangeMessage, WhatGoesInComesOut) {
@@ -140,7 +128,7 @@ TEST(ExchangeMessage, BadReportsAreRefusedAndSayWhy) {
 }
 
 TEST(ExchangeMessage, OtherBadMessagesAreRefusedAndSayWhy) {
-    EXPECT_THAT(complaint_about<v1::ToServer>(encode(ToServer(Forget{pair(1)})),
+    EXPECT_THAT(complaint_about<v1::ToServer>(encode(ToServer(Forget{PairId{1}})),
                                               [](auto& w) { w.mutable_forget()->set_pair("x"); }),
                 HasSubstr("pair ID"));
     EXPECT_THAT(complaint_about<v1::ToServer>(
@@ -164,7 +152,7 @@ TEST(ExchangeMessage, OtherBadMessagesAreRefusedAndSayWhy) {
 
 TEST(ExchangeMessage, UnknownEnumeratorsMeanNothingInParticular) {
     v1::ToHost wire;
-    ASSERT_TRUE(wire.ParseFromString(encode(ToHost(Verdict{pair(5), 1, {}}))));
+    ASSERT_TRUE(wire.ParseFromString(encode(ToHost(Verdict{PairId{5}, 1, {}}))));
     for (const int number : {99, 256, -1, -256}) {
         wire.mutable_verdict()->set_what(static_cast<v1::Verdict::What>(number));
         const auto verdict = decode_to_host(wire.SerializeAsString());

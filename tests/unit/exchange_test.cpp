@@ -15,14 +15,8 @@ using std::chrono::seconds;
 using testing::ElementsAre;
 using testing::IsEmpty;
 
-Name name(std::uint8_t byte) {
-    std::array<std::uint8_t, Name::kSize> bytes{};
-    bytes.fill(byte);
-    return Name(bytes);
-}
-
-const Name kA = name(1);
-const Name kB = name(2);
+constexpr Name kA({1});
+constexpr Name kB({2});
 const address kOldA = make_address("198.51.100.1");
 const address kOldB = make_address("198.51.100.2");
 const address kNewA = make_address("203.0.113.1");
@@ -183,7 +177,7 @@ TEST_F(ExchangeTest, NobodySpeaksForAnother) {
     EXPECT_EQ(exchange.pairs(), 0U);
 
     a_reports(kNewA, kNewA);
-    exchange.join(30, name(3));
+    exchange.join(30, Name({3}));
     const auto forget = exchange.forget(30, {id});
     ASSERT_EQ(forget.size(), 1U);
     EXPECT_EQ(std::get<Refused>(forget[0].message).why, Refused::Why::NotYours);
@@ -215,7 +209,7 @@ TEST_F(ExchangeTest, AHostHasItsQuotaAndTheServerItsBound) {
     const auto say = [&](ChannelId channel, const Name& own, std::uint8_t number) {
         Report report = about(true, kNewA);
         report.own.host = own;
-        report.peer.host = name(100);
+        report.peer.host = Name({100});
         report.own.random = {number};
         const auto said = small.report(channel, kNewA, kRtt, report, now);
         return said.empty() ? Refused::Why::NoReason : std::get<Refused>(said[0].message).why;
