@@ -9,7 +9,6 @@ Held keeps a socket's lock in a system call for as long as a test wants.
 
 import ctypes
 import hashlib
-import json
 import mmap
 import os
 import signal
@@ -20,7 +19,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tcplab.topology import Box, Host, Lab, wait_for
+from tcplab.topology import Host, Lab, wait_for
 from wire import PORT, RST, Pair
 
 # Where the ends are, and where the mover goes: A, which opened the connection,
@@ -186,32 +185,6 @@ class Stream:
         self.thread.join(60)
         assert not self.thread.is_alive() and self.error is None, self.error
         assert self.hash.digest() == hashlib.sha256(self.data).digest()
-
-
-class Losing:
-    """While entered, a box loses what matches (or what rules drop); lost() waits for it."""
-
-    def __init__(self, box: Box, match: str = "meta l4proto tcp") -> None:
-        self.box, self.match = box, match
-
-    def __enter__(self) -> "Losing":
-        rules = self.match if "drop" in self.match else f"{self.match} counter drop"
-        self.box.run(["nft", "-f", "-"], input="table inet losing { chain c { type filter hook forward "
-                                               f"priority -200; {rules}; }}; }}\n")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.box.run("nft delete table inet losing")
-
-    def count(self) -> int:
-        """Segments lost so far."""
-        rules = json.loads(self.box.run("nft -j list table inet losing").stdout)["nftables"]
-        return sum(part["counter"]["packets"] for r in rules if "rule" in r
-                   for part in r["rule"]["expr"] if "counter" in part)
-
-    def lost(self, amount: int = 1) -> None:
-        """Waits until so much is lost."""
-        wait_for(f"{amount} segments to be lost", lambda: self.count() >= amount, 10, 0.02)
 
 
 def info(sock: socket.socket) -> dict[str, int]:

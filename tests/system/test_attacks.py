@@ -16,8 +16,8 @@ import pytest
 
 from tcplab import capture, craft, genl
 from tcplab.topology import wait_for
-from wire import (ACK, CONFIRM, FIN, LENGTHS, MANS, PORT, RST, SETTLE, SYN, Pair, Raw, again, changed,
-                  dropping, option, settled, size)
+from wire import (ACK, CONFIRM, FIN, LENGTHS, MANS, PORT, RST, SETTLE, SYN, Losing, Pair, Raw, again, changed,
+                  option, settled, size)
 
 RTT = 0.05
 AT = {"a": "g2", "b": "g1", "s": "core"}
@@ -177,7 +177,7 @@ def test_replayed_request_before_the_migration(pair, bare):
     lab = pair.lab
     count = len(pair.seen(lab.a))
     before = lab.b.counters()
-    with dropping(lab.net, "tcp flags & (syn|ack) == syn ip saddr 198.51.100.0/24"):
+    with Losing(lab.net, "tcp flags & (syn|ack) == syn ip saddr 198.51.100.0/24"):
         lab.a.move("g1")
         msyn = said(pair, count, "MREQ")
         if bare:
@@ -195,7 +195,7 @@ def test_replayed_request_and_proof(pair):
     lab = pair.lab
     count = len(pair.seen(lab.a))
     before = lab.b.counters()
-    with dropping(lab.net, f"tcp dport {PORT} tcp flags & syn == 0 ip saddr != {lab.s.v4}"):
+    with Losing(lab.net, f"tcp dport {PORT} tcp flags & syn == 0 ip saddr != {lab.s.v4}"):
         lab.a.move("core")
         confirm = said(pair, count, "CONFIRM")
         msyn = next(s for s in pair.seen(lab.a)[count:] if s.migrate == ["MREQ"])
@@ -210,7 +210,7 @@ def test_data_on_the_tuple_under_negotiation(pair):
     """S, in B's name, sends A data to where A is going; without proof they are not B's."""
     lab = pair.lab
     before = lab.a.counters()
-    with dropping(lab.net, f"ip saddr {lab.b.v4} tcp flags & (syn | ack) == (syn | ack)"):
+    with Losing(lab.net, f"ip saddr {lab.b.v4} tcp flags & (syn | ack) == (syn | ack)"):
         lab.a.move("core")
         time.sleep(RTT)
         assert pair.conn(lab.a)["state"] == "mig-sent"

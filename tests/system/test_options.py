@@ -19,7 +19,7 @@ import pytest
 from conftest import VIRTUAL
 from shifter import Shifter
 from tcplab.topology import wait_for
-from wire import ACK, PORT, SYN, Pair, changed, dropping, settled
+from wire import ACK, PORT, SYN, Losing, Pair, changed, settled
 
 RTT = 0.05
 SMALL = 0.006
@@ -192,7 +192,7 @@ def test_fast_open_syn_is_lost(lab):
     for host in (lab.a, lab.b):
         host.sysctl("net.ipv4.tcp_fastopen", 3)
     Ends(lab, PORT, server=[(FASTOPEN, 8)], early=b"x" * 100).is_plain()
-    with dropping(lab.net, "tcp flags syn meta length > 100"):
+    with Losing(lab.net, "tcp flags syn meta length > 100"):
         pair = Ends(lab, PORT + 1, server=[(FASTOPEN, 8)], early=b"x" * 100)
     segs = [s for s in pair.seen(lab.a) if s.flags & (SYN | ACK) == SYN]
     assert [s.length for s in segs] == [100, 0]

@@ -18,12 +18,11 @@ import time
 
 import pytest
 
-from ends import Losing
 from tcplab import programs
 from tcplab.topology import wait_for
 from test_moves import carry_on, settled
 from traffic import SIZE, Download, Idle, Upload
-from wire import Pair, dropping
+from wire import Losing, Pair
 
 
 def believes(host, port):
@@ -316,7 +315,7 @@ def test_what_was_lost_is_sent_at_once(make_lab, v6):
     lab = make_lab(rtt=0.05, at={"a": "g2"})
     traffic = Upload(lab, v6=v6)
     traffic.until(SIZE // 4)
-    with dropping(lab.net, f"tcp dport {traffic.port} tcp flags & syn == 0"):
+    with Losing(lab.net, f"tcp dport {traffic.port} tcp flags & syn == 0"):
         time.sleep(0.1)
         lab.a.move("core")
     took = traffic.resumed()

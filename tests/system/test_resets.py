@@ -15,7 +15,7 @@ import pytest
 
 from conftest import VIRTUAL
 from tcplab.topology import wait_for
-from wire import RST, RSTAUTH, SETTLE, Pair, Raw, changed, dropping, option, settled
+from wire import RST, RSTAUTH, SETTLE, Losing, Pair, Raw, changed, option, settled
 
 RTT = 0.05
 SMALL = 0.006           # queues, and the rate of the links
@@ -193,7 +193,7 @@ def test_signed_reset_is_lost(pair, how):
     if how == "kill":
         pair.a.sendall(b"unread")
         time.sleep(SETTLE)
-    with dropping(lab.net, "tcp flags & rst == rst"):
+    with Losing(lab.net, "tcp flags & rst == rst"):
         end_now(pair, how)
         time.sleep(SETTLE)
     assert changed(lab.b, peer)["Tombstones"] == 1
@@ -212,7 +212,7 @@ def test_peer_died_while_the_host_was_away(pair, how):
     """Nobody was there to hear the RST; the tombstone knows A's request by its token, from any address."""
     lab = pair.lab
     before, peer = lab.a.counters(), lab.b.counters()
-    with dropping(lab.net, "tcp flags & rst == rst"):
+    with Losing(lab.net, "tcp flags & rst == rst"):
         end_now(pair, how)
         time.sleep(SETTLE)
     assert changed(lab.b, peer)["Tombstones"] == 1
@@ -231,7 +231,7 @@ def test_user_timeout_while_nobody_answers(pair, owes):
     """TCP_USER_TIMEOUT (RFC 5482) is kept while only requests are sent; it is about data."""
     lab = pair.lab
     pair.a.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 5000)
-    with dropping(lab.net, f"ip daddr {lab.b.v4}"):
+    with Losing(lab.net, f"ip daddr {lab.b.v4}"):
         lab.a.move("core")
         began = time.monotonic()
         if owes:

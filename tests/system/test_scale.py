@@ -15,20 +15,19 @@ import pytest
 from conftest import VIRTUAL
 from crowd import Crowd, Ticks
 from tcplab import capture
+from tcplab.genl import NO_SYN, TRIAL
 from tcplab.topology import wait_for
 from test_moves import carry_on, resume
 from traffic import STREAMS, Both, Download, Idle, Upload
-from wire import ACK, SYN, Pair, Raw, again, changed, dropping
+from wire import ACK, SYN, Losing, Pair, Raw, again, changed
 
 RTT = 0.05
 SMALL = 0.006
 SIZE = 2 << 20
-TRIAL = 1
 M32 = 0xFFFFFFFF
 # An option of ours that comes first after timestamps; to be followed by the number of its form.
 FORM = "tcp flags & syn == 0 @th,160,32 0x0101080a @th,256,8 254 @th,272,16 0x4d49 @th,288,4"
 CONFIRM = f"{FORM} 2"
-NO_SYN = 2
 
 
 def agree(lab, port):
@@ -338,7 +337,7 @@ def test_trial_over_a_dead_path(ticking, dead):
     lab = ticking.lab
     old, new = lab.a.point, lab.a.attach("core")
     before, other = lab.a.counters(), lab.b.counters()
-    with dropping(lab.net, DEAD[dead].format(new.v4)), lab.a.family() as family:
+    with Losing(lab.net, DEAD[dead].format(new.v4)), lab.a.family() as family:
         family.migrate_all(old.v4, new.v4, TRIAL)
         wait_for("the trial to fail", lambda: changed(lab.a, before).get("TrialFailed"), 100)
         agree(lab, ticking.port)
@@ -355,9 +354,9 @@ def test_trial_finds_its_way_late(ticking):
     lab = ticking.lab
     old, new = lab.a.point, lab.a.attach("core")
     other = lab.b.counters()
-    with dropping(lab.net, f"ip saddr {new.v4}"), lab.a.family() as family:
+    with Losing(lab.net, f"ip saddr {new.v4}") as losing, lab.a.family() as family:
         family.migrate_all(old.v4, new.v4, TRIAL)
-        lost(lab.net, 4)
+        losing.lost(4, 0.002)
     wait_for("A to have moved", lambda: lab.a.connection(ticking.port)["local-addr"] == new.v4, 20)
     lab.a.detach(old)
     assert "BadSeq" not in changed(lab.b, other)
@@ -375,7 +374,7 @@ def test_trial_whose_last_step_is_lost(ticking):
     lab = ticking.lab
     old, new = lab.a.point, lab.a.attach("core")
     before, other = lab.a.counters(), lab.b.counters()
-    with dropping(lab.net, f"ip daddr {new.v4} tcp flags & syn == 0"), lab.a.family() as family:
+    with Losing(lab.net, f"ip daddr {new.v4} tcp flags & syn == 0"), lab.a.family() as family:
         family.migrate_all(old.v4, new.v4, TRIAL)
         wait_for("B to commit", lambda: changed(lab.b, other).get("CommitPassive"), 10)
         wait_for("the trial to fail", lambda: changed(lab.a, before).get("TrialFailed"), 100)
@@ -388,14 +387,6 @@ def test_trial_whose_last_step_is_lost(ticking):
 
 # ---- Lost on the way ----
 
-def lost(box, count):
-    """Waits until so many segments have been dropped."""
-    def hits():
-        out = box.run("nft list table inet lose").stdout
-        return int(out.split("counter packets ")[1].split()[0])
-    wait_for(f"{count} segments to be lost", lambda: hits() >= count, 30, 0.002)
-
-
 @pytest.mark.virtual
 @pytest.mark.parametrize("kind", [Download, Upload, Idle])
 def test_confirm_is_lost(make_lab, kind):
@@ -404,10 +395,10 @@ def test_confirm_is_lost(make_lab, kind):
     traffic = kind(lab)
     traffic.until(traffic.size // 4)
     count = 3 if kind is not Upload else 12
-    with dropping(lab.net, f"ip daddr {lab.b.v4} {CONFIRM}"):
+    with Losing(lab.net, f"ip daddr {lab.b.v4} {CONFIRM}") as losing:
         lab.a.move("core")
         began = time.monotonic()
-        lost(lab.net, count)
+        losing.lost(count, 0.002)
     if kind is not Idle:
         traffic.resumed()
         # 0.05 + 0.25 + 0.5 + 1: the RTO of the new path doubles twice.
@@ -419,9 +410,9 @@ def moves_on(lab, kind, unheard):
     """A moves, a CONFIRM is not heard, and A, which does not know, moves on; the traffic meanwhile."""
     traffic = kind(lab)
     traffic.until(traffic.size // 4)
-    with dropping(lab.net, f"{unheard} {CONFIRM}"):
+    with Losing(lab.net, f"{unheard} {CONFIRM}") as losing:
         lab.a.move("core")
-        lost(lab.net, 1)
+        losing.lost(1, 0.002)
         assert lab.a.connection(traffic.port)["state"] == "mig-confirm"
         lab.a.move("g1")
     return traffic

@@ -18,9 +18,9 @@ import time
 import pytest
 
 from conftest import VIRTUAL
-from ends import Ends, Held, Losing, MOVES, Stream, fill, links
+from ends import Ends, Held, MOVES, Stream, fill, links
 from tcplab.topology import wait_for
-from wire import SETTLE, Raw, changed
+from wire import SETTLE, Losing, Raw, changed
 
 RTT = 0.05
 SMALL = 0.006           # queues, and the rate of the links

@@ -21,14 +21,13 @@ import time
 import traceback
 
 from tcplab import capture, craft
-from tcplab.genl import Family
+from tcplab.genl import NO_SYN, TRIAL, Family
 from tcplab.topology import wait_for
 from wire import Raw
 
 HERE = pathlib.Path(__file__).parent
 SECONDS = float(os.environ.get("STRESS_SECONDS", "60"))
 QUIET, ROUGH = 7300, 7301
-TRIAL, NO_SYN = 1, 2
 PLACES = ["g1", "g2", "n1", "n2"]
 
 

@@ -8,10 +8,10 @@ the handshake, the tokens, and the sequence numbers at this moment. The MACs are
 written from docs/protocol.md and share nothing with the kernel's.
 """
 
-import contextlib
 import hashlib
 import hmac
 import ipaddress
+import json
 import os
 import socket
 import struct
@@ -19,7 +19,7 @@ import time
 from typing import Any
 
 from tcplab import capture, craft
-from tcplab.topology import Host, wait_for
+from tcplab.topology import Box, Host, wait_for
 
 PORT = 7100
 RST, SYN, ACK, FIN = capture.RST, capture.SYN, capture.ACK, capture.FIN
@@ -215,15 +215,30 @@ def again(seg: capture.Segment, src: str = "", dst: str = "", sport: int = 0, dp
                       seg.seq, seg.ack, opts)
 
 
-@contextlib.contextmanager
-def dropping(box: Any, match: str) -> Any:
-    """Meanwhile a box drops what matches."""
-    box.run(["nft", "-f", "-"], input="table inet lose { chain c { type filter hook forward priority -200; "
-                                      f"{match} counter drop; }}; }}\n")
-    try:
-        yield
-    finally:
-        box.run("nft delete table inet lose")
+class Losing:
+    """While entered, a box loses what matches (or what rules drop); lost() waits for it."""
+
+    def __init__(self, box: Box, match: str = "meta l4proto tcp") -> None:
+        self.box, self.match = box, match
+
+    def __enter__(self) -> "Losing":
+        rules = self.match if "drop" in self.match else f"{self.match} counter drop"
+        self.box.run(["nft", "-f", "-"], input="table inet losing { chain c { type filter hook forward "
+                                               f"priority -200; {rules}; }}; }}\n")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.box.run("nft delete table inet losing")
+
+    def count(self) -> int:
+        """Segments lost so far."""
+        rules = json.loads(self.box.run("nft -j list table inet losing").stdout)["nftables"]
+        return sum(part["counter"]["packets"] for r in rules if "rule" in r
+                   for part in r["rule"]["expr"] if "counter" in part)
+
+    def lost(self, amount: int = 1, every: float = 0.02) -> None:
+        """Waits until so much is lost."""
+        wait_for(f"{amount} segments to be lost", lambda: self.count() >= amount, 10, every)
 
 
 def settled(pair: Pair, host: Host, moves: int) -> None:
