@@ -9,15 +9,15 @@ device cut and joined them.
 import os
 import pathlib
 import subprocess
-import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "netns-lab"))
-
-from tcplab.topology import sh  # noqa: E402
-
 LOAD = ROOT / "build/cmake/bench/load/tcp-load"
 SERVER, CLIENT = "10.9.0.1", "10.9.0.2"
+
+
+def sh(script: str) -> None:
+    """Runs it, up to its first command that fails."""
+    subprocess.run(["sh", "-e"], input=script, text=True, check=True)
 
 
 def build(enabled: str) -> None:
