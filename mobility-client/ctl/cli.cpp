@@ -61,7 +61,7 @@ void declare_migrate(CLI::App& app, Choices& to) {
     command->add_option("--from-remote", options.from_remote, "of these, only to this peer");
     command->add_option("--to-local", options.to_local, "new local address");
     command->add_option("--to-remote", options.to_remote, "new remote ADDR[:PORT]");
-    command->add_option("--dev", options.device, "bind to this interface");
+    command->add_option("--dev", options.device, "send the handshake by this interface");
     command->add_flag("--trial", options.trial, "use the old path until the new one works");
     command->add_flag("--no-syn", options.no_syn, "ask on the current addresses, without SYN");
     command->add_option("--wait", options.wait,
