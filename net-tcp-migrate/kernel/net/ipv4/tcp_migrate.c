@@ -47,12 +47,12 @@ EXPORT_SYMBOL_GPL(tcp_migrate_key);
 #define MIG_ECHO_MAX		16	/* segments without the server's ECHO */
 #define MIG_REPLIES_PER_SEC	20	/* per connection, to wrong or repeated MSYNs */
 
-static u64 tcp_mig_key_active(const struct tcp_migrate *mig)
+u64 tcp_mig_key_active(const struct tcp_migrate *mig)
 {
 	return mig->role ? mig->key_local : mig->key_peer;
 }
 
-static u64 tcp_mig_key_passive(const struct tcp_migrate *mig)
+u64 tcp_mig_key_passive(const struct tcp_migrate *mig)
 {
 	return mig->role ? mig->key_peer : mig->key_local;
 }
@@ -77,7 +77,9 @@ bool tcp_mig_key_ok(const struct sock *sk, const struct tcp_migrate *mig,
 	return mig->key_mask & BIT(id);
 }
 
-/* Header prediction and the transmit hooks look at this one bit. */
+/* Header prediction and the transmit hooks of the gate and of acknowledgments look
+ * at this one bit.
+ */
 void tcp_mig_update_busy(struct sock *sk, struct tcp_migrate *mig)
 {
 	struct tcp_sock *tp = tcp_sk(sk);
@@ -182,7 +184,7 @@ unsigned long tcp_mig_confirm_rto(const struct sock *sk,
 		     max_t(unsigned long, rto, HZ));
 }
 
-static bool tcp_mig_limit(struct sock *sk, struct tcp_migrate *mig, u8 *count)
+static bool tcp_mig_allowed(struct sock *sk, struct tcp_migrate *mig, u8 *count)
 {
 	u32 now = tcp_jiffies32 / HZ;
 
@@ -201,7 +203,7 @@ static bool tcp_mig_limit(struct sock *sk, struct tcp_migrate *mig, u8 *count)
 
 bool tcp_mig_reply_allowed(struct sock *sk, struct tcp_migrate *mig)
 {
-	return tcp_mig_limit(sk, mig, &mig->reply_count);
+	return tcp_mig_allowed(sk, mig, &mig->reply_count);
 }
 
 /* Refusals have a budget of their own: whoever has seen a token must not be
@@ -209,7 +211,7 @@ bool tcp_mig_reply_allowed(struct sock *sk, struct tcp_migrate *mig)
  */
 bool tcp_mig_refuse_allowed(struct sock *sk, struct tcp_migrate *mig)
 {
-	return tcp_mig_limit(sk, mig, &mig->refuse_count);
+	return tcp_mig_allowed(sk, mig, &mig->refuse_count);
 }
 
 /* ---- Life cycle ---- */
@@ -250,6 +252,18 @@ static bool tcp_mig_clean_end(const struct sock *sk,
 	       tp->snd_una == tp->write_seq;
 }
 
+/* Tell those who listen that this is no connection of ours any more. */
+static void tcp_mig_gone(struct sock *sk, struct tcp_migrate *mig)
+{
+	if (!mig->agreed)
+		return;
+	mig->state = TCP_MIGRATE_STATE_NONE;
+	if (mig->reason != TCP_MIGRATE_REASON_RST_AUTH &&
+	    mig->reason != TCP_MIGRATE_REASON_ABORTED)
+		mig->reason = TCP_MIGRATE_REASON_CLOSED;
+	tcp_mig_event(sk, mig, READ_ONCE(sk->sk_err));
+}
+
 static void tcp_mig_drop(struct sock *sk)
 {
 	struct tcp_migrate *mig = tcp_mig(sk);
@@ -273,17 +287,12 @@ void __tcp_migrate_destroy(struct sock *sk)
 	struct tcp_migrate *mig = tcp_mig(sk);
 	struct tcp_mig_tuple t;
 
-	if (mig->agreed) {
-		if (!tcp_mig_clean_end(sk, mig)) {
-			tcp_mig_sk_tuple(sk, &t);
-			tcp_mig_tomb_add(mig, &t);
-		}
-		mig->state = TCP_MIGRATE_STATE_NONE;
-		if (mig->reason != TCP_MIGRATE_REASON_RST_AUTH &&
-		    mig->reason != TCP_MIGRATE_REASON_ABORTED)
-			mig->reason = TCP_MIGRATE_REASON_CLOSED;
-		tcp_mig_event(sk, mig, READ_ONCE(sk->sk_err));
+	/* A repaired one goes on elsewhere. */
+	if (mig->agreed && !tcp_sk(sk)->repair && !tcp_mig_clean_end(sk, mig)) {
+		tcp_mig_sk_tuple(sk, &t);
+		tcp_mig_tomb_add(mig, &t);
 	}
+	tcp_mig_gone(sk, mig);
 	tcp_mig_drop(sk);
 }
 
@@ -316,6 +325,11 @@ bool tcp_mig_may_permit(const struct sock *sk)
 	if (!enabled || opt == 2 || (!opt && enabled != 2))
 		return false;
 	if (sk_is_mptcp(sk) || tp->repair || tcp_mig_has_auth(sk))
+		return false;
+	/* A kernel's socket that does not keep its namespace: it could be gone
+	 * when a migration under way ends.
+	 */
+	if (!sk->sk_net_refcnt && !net_eq(sock_net(sk), &init_net))
 		return false;
 #if IS_ENABLED(CONFIG_SMC)
 	if (tp->syn_smc)
@@ -476,20 +490,27 @@ void __tcp_migrate_rcv_synack(struct sock *sk, const struct sk_buff *skb)
 	tcp_mig_update_busy(sk, mig);
 }
 
-static u32 tcp_mig_echo_of(const struct tcp_migrate *mig, bool role)
+static u32 tcp_mig_echo_of(const struct tcp_migrate *mig, u8 flags)
 {
 	return tcp_mig_echo_mac(tcp_mig_key_active(mig),
-				tcp_mig_key_passive(mig), role,
+				tcp_mig_key_passive(mig), flags,
 				mig->isn_active, mig->isn_passive);
 }
 
-/* ECHO of the peer; the server answers it until it stops coming. */
+static u8 tcp_mig_echo_flags(const struct tcp_migrate *mig)
+{
+	return tcp_mig_role_flag(mig) | (mig->agreed ? TCPMIG_F_AGREED : 0);
+}
+
+/* ECHO of the peer. The server says it until the client says that it has
+ * agreed; the client, until the server says it no more. What does not come
+ * means nothing: a box may take it away, on this segment or from now on.
+ */
 void tcp_mig_rcv_echo(struct sock *sk, struct tcp_migrate *mig,
 		      const struct tcp_mig_opt *opt)
 {
-	u32 mac = tcp_mig_echo_of(mig, !mig->role);
-
-	if (get_unaligned_be24(opt->raw + 5) != mac ||
+	if (get_unaligned_be24(opt->raw + 5) !=
+	    tcp_mig_echo_of(mig, opt->flags) ||
 	    !!(opt->flags & TCPMIG_F_ROLE) == mig->role) {
 		MIG_INC(sock_net(sk), ECHOBAD);
 		return;
@@ -499,9 +520,12 @@ void tcp_mig_rcv_echo(struct sock *sk, struct tcp_migrate *mig,
 		tcp_mig_update_busy(sk, mig);
 		return;
 	}
-	mig->echo = !mig->role;
+	if (opt->flags & TCPMIG_F_AGREED)
+		mig->believes = 1;
+	mig->echo_miss = 0;
+	mig->echo = mig->role || !mig->believes;
 	tcp_mig_update_busy(sk, mig);
-	if (!mig->role && !inet_csk_ack_scheduled(sk)) {
+	if (mig->echo && !inet_csk_ack_scheduled(sk)) {
 		/* Our next segment carries the answer; at the latest this. */
 		inet_csk_schedule_ack(sk);
 		inet_csk_reset_xmit_timer(sk, ICSK_TIME_DACK, TCP_DELACK_MAX,
@@ -509,14 +533,19 @@ void tcp_mig_rcv_echo(struct sock *sk, struct tcp_migrate *mig,
 	}
 }
 
-/* A segment without ECHO while we send it. */
+/* A segment without ECHO while we send it: the server has heard that we have
+ * agreed. If we do not know the same of the peer, after some of them: it is
+ * plain TCP.
+ */
 void tcp_mig_no_echo(struct sock *sk, struct tcp_migrate *mig)
 {
-	if (!mig->role) {
+	if (mig->believes) {
 		mig->echo = 0;
 		tcp_mig_update_busy(sk, mig);
-	} else if (++mig->echo_miss >= MIG_ECHO_MAX) {
+	} else if (++mig->echo_miss >= MIG_ECHO_MAX &&
+		   mig->state <= TCP_MIGRATE_STATE_IDLE) {
 		MIG_INC(sock_net(sk), ECHOMISSING);
+		tcp_mig_gone(sk, mig);
 		tcp_mig_drop(sk);
 	}
 }
@@ -597,6 +626,7 @@ __be32 *__tcp_migrate_options_write(__be32 *ptr, const struct tcphdr *th,
 	struct sock *sk = (struct sock *)tp;
 	struct tcp_migrate *mig = tp ? tcp_mig(sk) : NULL;
 	u8 *p = (u8 *)ptr;
+	u8 flags;
 
 	switch (kind - 1) {
 	case TCPMIG_SUB_PERMIT:
@@ -622,8 +652,8 @@ __be32 *__tcp_migrate_options_write(__be32 *ptr, const struct tcphdr *th,
 		tcp_mig_write_rst(p, mig, ntohl(th->seq));
 		return ptr + TCPMIG_LEN_RST / 4;
 	case TCPMIG_SUB_ECHO:
-		tcp_mig_put_echo(p, mig->role,
-				 tcp_mig_echo_of(mig, mig->role));
+		flags = tcp_mig_echo_flags(mig);
+		tcp_mig_put_echo(p, flags, tcp_mig_echo_of(mig, flags));
 		return ptr + TCPMIG_LEN_ECHO / 4;
 	}
 	return ptr;
@@ -636,11 +666,15 @@ bool __tcp_migrate_gated(const struct sock *sk)
 	return mig && mig->gate;
 }
 
+/* For as long as segments live (RFC 9293: MSL): half of the timestamps is before
+ * any other.
+ */
 bool __tcp_migrate_stale_tsecr(const struct sock *sk)
 {
 	const struct tcp_migrate *mig = tcp_mig(sk);
 
 	return mig->migrations &&
+	       before(tcp_jiffies32, mig->moved + MIG_MSL) &&
 	       before(tcp_sk(sk)->rx_opt.rcv_tsecr, mig->path_ts);
 }
 

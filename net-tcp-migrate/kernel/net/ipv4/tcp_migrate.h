@@ -24,7 +24,7 @@
 #include <net/tcp_migrate.h>
 #include <uapi/linux/tcp_migrate.h>
 
-#define TCPMIG_EXID		0x4D49	/* RFC 6994; experimental, not registered */
+#define TCPMIG_EXID		CONFIG_TCP_MIGRATE_EXID	/* RFC 6994 */
 
 /* First nibble of the byte after the ExID */
 enum tcp_mig_sub {
@@ -47,6 +47,7 @@ enum tcp_mig_sub {
 #define TCPMIG_F_KEYID		0x3	/* MREQ, MANS, CONFIRM, RST */
 #define TCPMIG_F_V6		0x4	/* PERMIT, MREQ, MANS: address is a hash */
 #define TCPMIG_F_ALIVE		0x4	/* CONFIRM: so is the path that is left */
+#define TCPMIG_F_AGREED		0x4	/* ECHO: its sender has agreed */
 #define TCPMIG_F_ROLE		0x8	/* all but PERMIT: sender opened the connection */
 
 #define TCPMIG_KEYS		4	/* 0 is the in-band key */
@@ -112,7 +113,9 @@ struct tcp_mig_pend {
 	u32	nonce;		/* ours, fresh for this tuple */
 	u32	peer_nonce;
 	u32	peer_isn;
+	__be32	peer_addr;	/* as the asker sees itself */
 	u32	sent_us;	/* tcp_clock_us() of the first answer */
+	__be16	peer_port;
 	u16	peer_mss;
 	u8	key_id;
 	u8	valid:1,
@@ -128,6 +131,7 @@ struct tcp_mig_pend {
 #define MIG_NAPT_WINDOW		65535
 
 #define MIG_PROBE_INTERVAL	(15 * HZ)
+#define MIG_MSL			(120 * HZ)
 
 /* In which data or a FIN may still flow */
 #define MIG_TCP_STATES	(TCPF_ESTABLISHED | TCPF_FIN_WAIT1 | TCPF_FIN_WAIT2 | \
@@ -154,6 +158,8 @@ struct tcp_migrate {
 	u32			migrations;
 	u32			path_rcv;	/* end of what came on this path, while clamp */
 	u32			path_ts;	/* own timestamp clock when it began */
+	u32			moved;		/* jiffies: it began */
+	u32			ts_left;	/* newest timestamp of the peer then */
 	u32			since;		/* jiffies: state was entered */
 	u32			gated;		/* jiffies: gate was closed */
 	u32			wait_end;	/* jiffies: MIG_WAIT ends */
@@ -172,6 +178,7 @@ struct tcp_migrate {
 	u8			wait_err;	/* errno when MIG_WAIT ends */
 	u32			role:1,		/* we opened the connection */
 				agreed:1,	/* both ends can migrate */
+				believes:1,	/* and the peer has agreed */
 				hashed:1,	/* in the token table */
 				echo:1,		/* our segments carry ECHO */
 				omitted:1,	/* SYN went without PERMIT */
@@ -304,6 +311,8 @@ struct tcp_mig_net {
 	struct ctl_table	*table;
 	atomic_t		waiting;
 	atomic_t		tombs;
+	struct list_head	tomb_list;	/* oldest first; tcp_mig_table_lock */
+	struct delayed_work	tomb_work;
 	struct tcp_mig_fallback	fallback[TCPMIG_FALLBACK_SIZE];
 	u8			enabled;
 	u8			syn_retries;
@@ -351,7 +360,7 @@ struct tcp_mig_mreq {	/* what MREQ and MANS say */
 
 bool tcp_mig_parse(const struct tcphdr *th, struct tcp_mig_opt *opt);
 u32 tcp_mig_token(u64 key);
-u32 tcp_mig_echo_mac(u64 key_active, u64 key_passive, bool role,
+u32 tcp_mig_echo_mac(u64 key_active, u64 key_passive, u8 flags,
 		     u32 isn_active, u32 isn_passive);
 __be32 tcp_mig_addr_hash(u64 key, const struct in6_addr *addr);
 void tcp_mig_key0(u8 out[TCPMIG_KEY_LEN], u64 key_active, u64 key_passive);
@@ -368,7 +377,7 @@ void tcp_mig_put_mreq(u8 *p, const struct tcp_mig_mreq *m, u64 mac);
 void tcp_mig_put_confirm(u8 *p, u8 flags, u32 reqno, u32 token,
 			 const u8 mac[TCPMIG_LEN_CONFIRM_MAC]);
 void tcp_mig_put_rst(u8 *p, u8 flags, u64 mac);
-void tcp_mig_put_echo(u8 *p, bool role, u32 mac24);
+void tcp_mig_put_echo(u8 *p, u8 flags, u32 mac24);
 
 /* The 32-bit ReqNo nearest to @near whose low 8 bits are @low. */
 static inline u32 tcp_mig_reqno(u32 near, u8 low)
@@ -380,7 +389,6 @@ static inline u32 tcp_mig_reqno(u32 near, u8 low)
 enum tcp_mig_alias_kind {
 	MIG_ALIAS_OLD,		/* a tuple the connection has left */
 	MIG_ALIAS_NEW,		/* target of our own Migrate-Request */
-	MIG_ALIAS_PEND,		/* where the peer asked from */
 };
 
 int tcp_mig_table_init(void);
@@ -393,15 +401,15 @@ int tcp_mig_alias_add(struct tcp_migrate *mig, const struct tcp_mig_tuple *t,
 		      enum tcp_mig_alias_kind kind);
 void tcp_mig_alias_retire(struct tcp_migrate *mig,
 			  const struct tcp_mig_tuple *t);
-void tcp_mig_alias_del(struct tcp_migrate *mig, const struct tcp_mig_tuple *t,
-		       bool pend_only);
+void tcp_mig_alias_del(struct tcp_migrate *mig, const struct tcp_mig_tuple *t);
 void tcp_mig_alias_flush(struct tcp_migrate *mig);
 struct sock *tcp_mig_alias_lookup(struct net *net,
 				  const struct tcp_mig_tuple *t, u8 *kind);
 void tcp_mig_tomb_add(struct tcp_migrate *mig, const struct tcp_mig_tuple *t);
 bool tcp_mig_tomb_sign(struct net *net, const struct sk_buff *skb, u32 seq,
 		       u8 *opt);
-void tcp_mig_tomb_flush(struct net *net);
+void tcp_mig_tomb_init(struct tcp_mig_net *tn);
+void tcp_mig_tomb_flush(struct tcp_mig_net *tn);
 
 /* tcp_migrate_addr.c */
 void tcp_mig_sk_tuple(const struct sock *sk, struct tcp_mig_tuple *t);
@@ -421,6 +429,8 @@ int tcp_mig_xmit(struct sock *sk, const struct tcp_mig_tuple *t, int ifindex,
 void tcp_mig_send_closed(struct sock *sk, struct sk_buff *skb);
 
 /* tcp_migrate.c */
+u64 tcp_mig_key_active(const struct tcp_migrate *mig);
+u64 tcp_mig_key_passive(const struct tcp_migrate *mig);
 void tcp_mig_key(const struct tcp_migrate *mig, u8 id, u8 out[TCPMIG_KEY_LEN]);
 bool tcp_mig_has_auth(const struct sock *sk);
 bool tcp_mig_may_permit(const struct sock *sk);

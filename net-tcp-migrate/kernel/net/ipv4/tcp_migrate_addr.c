@@ -235,10 +235,10 @@ int tcp_mig_readdress(struct sock *sk, const struct tcp_mig_tuple *t)
 		return err;
 	err = tcp_mig_rehash(sk, &old, t);
 	if (err) {
-		tcp_mig_alias_del(mig, &old, false);
+		tcp_mig_alias_del(mig, &old);
 		return err;
 	}
-	tcp_mig_alias_del(mig, t, false);
+	tcp_mig_alias_del(mig, t);
 	tcp_mig_forget_routes(sk);
 	/* Routes and, for IPv4, fills cork.fl, from which headers are made. */
 	inet_csk(sk)->icsk_af_ops->rebuild_header(sk);
@@ -273,7 +273,8 @@ static void tcp_mig_mark_all_lost(struct sock *sk)
  *
  * Its acknowledgments went where we no longer are, and the first on the new
  * path may not say more than a NAPT has seen there. A FIN is left to those:
- * they change the state. So is what a program wants timestamps of.
+ * they change the state. So is what a program wants timestamps of. What is left
+ * has to be marked lost: no counter of the scoreboard is true any more.
  */
 void tcp_mig_acked(struct sock *sk, u32 ack)
 {

@@ -143,6 +143,7 @@ static int tcp_mig_sysctl_enabled(const struct ctl_table *table, int write,
 }
 
 static int tcp_mig_secs_max = 86400;
+static int tcp_mig_count_max = 1 << 20;
 
 #define MIG_OFF(field)	((void *)offsetof(struct tcp_mig_net, field))
 
@@ -195,7 +196,7 @@ static const struct ctl_table tcp_mig_sysctls[] = {
 		.mode		= 0644,				\
 		.proc_handler	= proc_dointvec_minmax,		\
 		.extra1		= SYSCTL_ZERO,			\
-		.extra2		= SYSCTL_INT_MAX,		\
+		.extra2		= &tcp_mig_count_max,		\
 	}
 	MIG_COUNT(wait_max),
 	MIG_COUNT(tombstone_max),
@@ -236,6 +237,7 @@ static int __net_init tcp_mig_net_init(struct net *net)
 	tn->tombstone_max = 16384;
 	tn->tombstone_time = 60;
 	tn->fallback_time = 600;
+	tcp_mig_tomb_init(tn);
 	err = tcp_mig_sysctl_init(net, tn);
 	if (err)
 		free_percpu(tn->mib);
@@ -246,7 +248,7 @@ static void __net_exit tcp_mig_net_exit(struct net *net)
 {
 	struct tcp_mig_net *tn = tcp_mig_net(net);
 
-	tcp_mig_tomb_flush(net);
+	tcp_mig_tomb_flush(tn);
 	unregister_net_sysctl_table(tn->sysctl);
 	kfree(tn->table);
 	free_percpu(tn->mib);
@@ -261,7 +263,9 @@ static struct pernet_operations tcp_mig_net_ops = {
 
 int __init tcp_mig_ctrl_init(void)
 {
-	BUILD_BUG_ON(sizeof(struct tcp_migrate) > 512);
+	/* Lockdep's part of the timer is not counted. */
+	BUILD_BUG_ON(!IS_ENABLED(CONFIG_LOCKDEP) &&
+		     sizeof(struct tcp_migrate) > 512);
 	tcp_mig_cache = KMEM_CACHE(tcp_migrate, SLAB_HWCACHE_ALIGN |
 				   SLAB_ACCOUNT);
 	if (!tcp_mig_cache)
@@ -311,33 +315,94 @@ static int tcp_mig_addr_from_user(const struct sockaddr_storage *ss,
 	return -EAFNOSUPPORT;
 }
 
+/* The remote end of @t as the socket's family writes it. Return: its length. */
+static int tcp_mig_remote_sockaddr(const struct sock *sk,
+				   const struct tcp_mig_tuple *t,
+				   struct sockaddr_in6 *to)
+{
+	struct sockaddr_in *to4 = (struct sockaddr_in *)to;
+
+	memset(to, 0, sizeof(*to));
+	if (sk->sk_family == AF_INET) {
+		to4->sin_family = AF_INET;
+		to4->sin_addr.s_addr = t->raddr.s6_addr32[3];
+		to4->sin_port = t->rport;
+		return sizeof(*to4);
+	}
+	to->sin6_family = AF_INET6;
+	to->sin6_addr = t->raddr;
+	to->sin6_port = t->rport;
+	return sizeof(*to);
+}
+
 /* A program that may not connect to an address may not move there either. Only
  * looked at: a BPF program that rewrites the address does not change ours.
+ * BPF wants the socket locked; a security module may lock it itself.
  */
-static int tcp_mig_may_connect(struct sock *sk, struct sockaddr_storage *to)
+static int tcp_mig_may_connect(struct sock *sk, const struct tcp_mig_tuple *t,
+			       bool locked)
 {
-	struct sockaddr *addr = (struct sockaddr *)to;
-	int len = to->ss_family == AF_INET ? sizeof(struct sockaddr_in) :
-					     sizeof(struct sockaddr_in6);
-	int err;
+	struct sockaddr_in6 to;
+	struct sockaddr *addr = (struct sockaddr *)&to;
+	int len = tcp_mig_remote_sockaddr(sk, t, &to);
 
-	if (to->ss_family == AF_UNSPEC || !sk->sk_socket)
-		return 0;
-	err = security_socket_connect(sk->sk_socket, addr, len);
-	if (err)
-		return err;
-	if (to->ss_family == AF_INET)
+	if (!locked)
+		return sk->sk_socket ?
+			security_socket_connect(sk->sk_socket, addr, len) : 0;
+	if (sk->sk_family == AF_INET)
 		return BPF_CGROUP_RUN_PROG_INET4_CONNECT(sk, addr, &len);
 	return BPF_CGROUP_RUN_PROG_INET6_CONNECT(sk, addr, &len);
 }
 
+/* Where @to says, and where we are for what it does not say. */
+static int tcp_mig_to_tuple(struct sock *sk, const struct tcp_migrate_to *to,
+			    struct tcp_mig_tuple *t)
+{
+	int err;
+
+	tcp_mig_sk_tuple(sk, t);
+	err = tcp_mig_addr_from_user(&to->local, &t->laddr, &t->lport);
+	if (!err)
+		err = tcp_mig_addr_from_user(&to->remote, &t->raddr, &t->rport);
+	if (!err && sk->sk_family == AF_INET && !ipv6_addr_v4mapped(&t->raddr))
+		err = -EAFNOSUPPORT;
+	return err;
+}
+
 /* TCP_MIGRATE_TO: a program moves its own connection; no privilege needed. */
-static int tcp_mig_set_to(struct sock *sk, sockptr_t optval,
+static int tcp_mig_set_to(struct sock *sk, const struct tcp_migrate_to *to)
+{
+	bool remote = to->remote.ss_family != AF_UNSPEC;
+	struct tcp_mig_tuple asked, t;
+	int err;
+
+	sockopt_lock_sock(sk);
+	err = tcp_mig_to_tuple(sk, to, &asked);
+	sockopt_release_sock(sk);
+	if (!err && remote)
+		err = tcp_mig_may_connect(sk, &asked, false);
+	if (err)
+		return err;
+	sockopt_lock_sock(sk);
+	err = tcp_mig_to_tuple(sk, to, &t);
+	/* What it does not say may have changed. */
+	t.raddr = asked.raddr;
+	t.rport = asked.rport;
+	if (!err && remote)
+		err = tcp_mig_may_connect(sk, &t, true);
+	if (!err) {
+		local_bh_disable();
+		err = tcp_mig_start(sk, &t, to->ifindex, to->flags);
+		local_bh_enable();
+	}
+	sockopt_release_sock(sk);
+	return err;
+}
+
+static int tcp_mig_get_to(struct sock *sk, sockptr_t optval,
 			  unsigned int optlen)
 {
 	struct tcp_migrate_to to;
-	struct tcp_mig_tuple t;
-	int err;
 
 	if (optlen < sizeof(to))
 		return -EINVAL;
@@ -346,21 +411,10 @@ static int tcp_mig_set_to(struct sock *sk, sockptr_t optval,
 	if (to.flags & ~(TCP_MIGRATE_MIGRATE_FLAGS_TRIAL |
 			 TCP_MIGRATE_MIGRATE_FLAGS_NO_SYN))
 		return -EINVAL;
-	tcp_mig_sk_tuple(sk, &t);
-	err = tcp_mig_addr_from_user(&to.local, &t.laddr, &t.lport);
-	if (!err)
-		err = tcp_mig_addr_from_user(&to.remote, &t.raddr, &t.rport);
-	if (!err)
-		err = tcp_mig_may_connect(sk, &to.remote);
-	if (err)
-		return err;
-	local_bh_disable();
-	err = tcp_mig_start(sk, &t, to.ifindex, to.flags);
-	local_bh_enable();
-	return err;
+	return tcp_mig_set_to(sk, &to);
 }
 
-/* Called with the socket locked. */
+/* Called without the socket's lock. */
 int tcp_migrate_setsockopt(struct sock *sk, int optname, sockptr_t optval,
 			   unsigned int optlen)
 {
@@ -368,7 +422,7 @@ int tcp_migrate_setsockopt(struct sock *sk, int optname, sockptr_t optval,
 	case TCP_MIGRATE:
 		return tcp_mig_set_opt(sk, optval, optlen);
 	case TCP_MIGRATE_TO:
-		return tcp_mig_set_to(sk, optval, optlen);
+		return tcp_mig_get_to(sk, optval, optlen);
 	}
 	return -ENOPROTOOPT;
 }

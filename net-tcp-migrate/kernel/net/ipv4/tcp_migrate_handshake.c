@@ -40,6 +40,8 @@ static void tcp_mig_set_committed(struct tcp_migrate *mig, u32 reqno, bool own)
 {
 	mig->committed = reqno;
 	mig->committed_own = own;
+	mig->believes = 1;
+	mig->echo = 0;
 }
 
 /* What the next segment of the peer on this path begins after. */
@@ -51,6 +53,8 @@ static void tcp_mig_begin_path(struct sock *sk, struct tcp_migrate *mig,
 	tcp_mstamp_refresh(tp);
 	mig->path_rcv = peer_isn + 1;
 	mig->path_ts = tcp_time_stamp_ts(tp);
+	mig->moved = tcp_jiffies32;
+	mig->ts_left = tp->rx_opt.ts_recent;
 	mig->clamp = before(mig->path_rcv, tcp_mig_rcv_end(tp));
 	mig->migrations++;
 }
@@ -181,9 +185,10 @@ static bool tcp_mig_source_routed(const struct sock *sk)
  * @ifindex: interface to send from, 0 for any
  * @flags: TCP_MIGRATE_MIGRATE_FLAGS_*
  *
- * Return: 0; -ENOTCONN (state), -EPERM (no key that policy allows), -EBUSY
- * (another connection waits on the tuple), -EADDRINUSE, -EADDRNOTAVAIL (local
- * address is not ours), -ENETUNREACH ..., or as tcp_mig_check_tuple().
+ * Return: 0; -ENOTCONN (state), -EPERM (no key that policy allows),
+ * -EADDRINUSE (another connection has the tuple, or waits on it),
+ * -EADDRNOTAVAIL (local address is not ours), -ENETUNREACH ..., or as
+ * tcp_mig_check_tuple().
  */
 int tcp_mig_start(struct sock *sk, const struct tcp_mig_tuple *t, int ifindex,
 		  u32 flags)
@@ -359,7 +364,9 @@ static int tcp_mig_commit_own(struct sock *sk, struct tcp_migrate *mig)
 	/* The same tuple can be another path: behind another NAPT. */
 	if (!own->nosyn) {
 		tcp_mig_begin_path(sk, mig, own->peer_isn);
-		tcp_mig_acked(sk, own->peer_rcv);
+		/* A trial's old path brings acknowledgments itself. */
+		if (!own->trial)
+			tcp_mig_acked(sk, own->peer_rcv);
 		tcp_mig_reset_path(sk, own->trial ? 0 : own->rtt_us,
 				   own->peer_mss, own->trial);
 	}
@@ -600,25 +607,18 @@ static struct tcp_mig_pend *tcp_mig_get_pend(struct tcp_migrate *mig,
 		if (before(mig->pend[i].reqno, p->reqno))
 			p = &mig->pend[i];
 	}
-	tcp_mig_alias_del(mig, &p->t, true);
 	p->valid = 0;
 	return p;
 }
 
 /* Forget what is older than the last commit, and only that. */
-static void tcp_mig_clear_pends(struct sock *sk, struct tcp_migrate *mig)
+static void tcp_mig_clear_pends(struct tcp_migrate *mig)
 {
-	struct tcp_mig_tuple cur;
 	int i;
 
-	tcp_mig_sk_tuple(sk, &cur);
 	for (i = 0; i < TCPMIG_PENDS; i++) {
-		if (!mig->pend[i].valid ||
-		    tcp_mig_newer(mig, mig->pend[i].reqno))
-			continue;
-		if (!tcp_mig_tuple_eq(&mig->pend[i].t, &cur))
-			tcp_mig_alias_del(mig, &mig->pend[i].t, true);
-		mig->pend[i].valid = 0;
+		if (!tcp_mig_newer(mig, mig->pend[i].reqno))
+			mig->pend[i].valid = 0;
 	}
 }
 
@@ -638,6 +638,8 @@ static bool tcp_mig_recall_pend(const struct tcp_migrate *mig, u8 reqno,
 		*p = mig->pend[i];
 		p->t = *t;
 		p->nonce = tcp_mig_pend_nonce(mig, p->reqno, p->peer_nonce, t);
+		p->nat = tcp_mig_is_nat(mig->key_peer, p->peer_addr,
+					p->peer_port, &t->raddr, t->rport);
 		p->peer_mss = 0;
 		p->rexmit = 1;
 		return true;
@@ -701,6 +703,8 @@ static void tcp_mig_fill_pend(const struct sock *sk,
 	p->nonce = tcp_mig_pend_nonce(mig, m->reqno, m->nonce, t);
 	p->peer_nonce = m->nonce;
 	p->peer_isn = m->seq;
+	p->peer_addr = m->addr;
+	p->peer_port = m->port;
 	p->peer_mss = tcp_mig_mss_option(th);
 	p->key_id = key_id;
 	p->nosyn = !th->syn;
@@ -745,15 +749,10 @@ void tcp_mig_rcv_request(struct sock *sk, struct tcp_migrate *mig,
 		MIG_INC(sock_net(sk), BADREQNO);
 		return;
 	}
-	if (repeated) {
+	if (repeated)
 		p->rexmit = 1;
-	} else {
-		if (!on_path && tcp_mig_alias_add(mig, t, MIG_ALIAS_PEND)) {
-			MIG_INC(sock_net(sk), TUPLEINUSE);
-			return;
-		}
+	else
 		tcp_mig_fill_pend(sk, mig, p, skb, t, m, key_id);
-	}
 	tcp_mig_update_busy(sk, mig);
 	tcp_mig_send_answer(sk, mig, p, repeated);
 }
@@ -820,11 +819,13 @@ static void tcp_mig_commit_pend(struct sock *sk, struct tcp_migrate *mig,
 	}
 	tcp_mig_cancel_try(sk, mig);
 	tcp_mig_set_committed(mig, p.reqno, false);
-	tcp_mig_clear_pends(sk, mig);
+	tcp_mig_clear_pends(mig);
 	mig->unconfirmed = 0;
 	mig->ack_valid = 1;
 	mig->ack_reqno = p.reqno;
 	mig->ack_key = p.key_id;
+	mig->peer_addr = p.peer_addr;
+	mig->peer_port = p.peer_port;
 	if (mig->peer_nat != p.nat) {
 		mig->peer_nat = p.nat;
 		mig->reason = TCP_MIGRATE_REASON_PEER_NAT;
@@ -834,6 +835,12 @@ static void tcp_mig_commit_pend(struct sock *sk, struct tcp_migrate *mig,
 	if (moved || !p.nosyn) {
 		tcp_mig_begin_path(sk, mig, p.peer_isn);
 		tcp_mig_track_path(sk, mig, skb);
+		/* The path that is left may bring more before the asker has
+		 * said here how far it has sent: header prediction would not
+		 * notice.
+		 */
+		if (alive)
+			mig->clamp = 1;
 		tcp_mig_reset_path(sk, p.rexmit ? 0 : tcp_mig_since(p.sent_us),
 				   p.peer_mss, alive);
 	}
@@ -894,25 +901,23 @@ bool tcp_mig_rcv_confirm(struct sock *sk, struct tcp_migrate *mig,
 {
 	struct tcp_mig_pend *p = tcp_mig_find_pend(mig, t), again;
 	struct tcp_mig_try *own = &mig->own;
+	bool unbound;
 
 	if (!p && tcp_mig_recall_pend(mig, opt->reqno, t, &again))
 		p = &again;
-	if (own->valid && own->answered && own->unbound &&
-	    tcp_mig_tuple_eq(t, &own->t) &&
+	unbound = own->valid && own->answered && own->unbound;
+	if ((unbound || own->spliced) && tcp_mig_tuple_eq(t, &own->t) &&
 	    (u8)own->peer_reqno == opt->reqno &&
+	    tcp_mig_key_ok(sk, mig, own->peer_key_id) &&
 	    tcp_mig_confirm_ok(mig, own->peer_key_id, own->peer_reqno,
 			       own->peer_nonce, own->nonce, opt->raw)) {
-		MIG_INC(sock_net(sk), CONFIRMRCVD);
-		tcp_mig_confirmed(sk, mig);
-		return true;
-	}
-	/* Spliced requests: the peer has not got our CONFIRM yet. */
-	if (own->spliced && tcp_mig_tuple_eq(t, &own->t) &&
-	    (u8)own->peer_reqno == opt->reqno &&
-	    tcp_mig_confirm_ok(mig, own->peer_key_id, own->peer_reqno,
-			       own->peer_nonce, own->nonce, opt->raw)) {
-		if (tcp_mig_reply_allowed(sk, mig))
+		if (unbound) {
+			MIG_INC(sock_net(sk), CONFIRMRCVD);
+			tcp_mig_confirmed(sk, mig);
+		} else if (tcp_mig_reply_allowed(sk, mig)) {
+			/* The peer has not got our CONFIRM yet. */
 			tcp_mig_send_confirm(sk, mig);
+		}
 		return true;
 	}
 	if (p && (u8)p->reqno == opt->reqno && p->key_id == opt->key_id &&

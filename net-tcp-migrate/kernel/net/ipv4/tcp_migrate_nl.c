@@ -15,7 +15,8 @@
 #include "tcp_migrate_nl_gen.h"
 
 /* How long a full queue is waited for: without any progress, for one request */
-#define MIG_PACE_JIFFIES	(HZ / 10)
+#define MIG_PACE_ONE	(HZ / 10)
+#define MIG_PACE_ALL	HZ
 
 #define A(name)	TCP_MIGRATE_A_CONN_##name
 
@@ -131,7 +132,7 @@ void tcp_mig_event(const struct sock *sk, const struct tcp_migrate *mig,
 
 	if (!genl_has_listeners(&tcp_mig_family, net, TCP_MIGRATE_NLGRP_EVENTS))
 		return;
-	__sock_gen_cookie((struct sock *)sk);
+	sock_gen_cookie((struct sock *)sk);
 	skb = genlmsg_new(NLMSG_GOODSIZE, GFP_ATOMIC);
 	if (!skb)
 		return;
@@ -410,7 +411,7 @@ static int tcp_mig_dump_one(struct sk_buff *skb, struct netlink_callback *cb,
 	int err = 0;
 	void *hdr;
 
-	__sock_gen_cookie(sk);
+	sock_gen_cookie(sk);
 	hdr = genlmsg_put(skb, NETLINK_CB(cb->skb).portid, cb->nlh->nlmsg_seq,
 			  &tcp_mig_family, NLM_F_MULTI, TCP_MIGRATE_CMD_GET);
 	if (!hdr)
@@ -496,15 +497,22 @@ static int tcp_mig_parse_ports(struct genl_info *info,
 	return 0;
 }
 
-/* @unsent: the device's queue did not take the request. */
-static int tcp_mig_move(struct sock *sk, const struct tcp_mig_target *to,
-			bool *unsent)
+/* @f: what the connection was found by, NULL: it alone was named
+ * @unsent: the device's queue did not take the request
+ *
+ * Return: 0, -ENOENT (@f is not true any more), or as tcp_mig_start().
+ */
+static int tcp_mig_move(struct sock *sk, const struct tcp_mig_filter *f,
+			const struct tcp_mig_target *to, bool *unsent)
 {
 	struct tcp_mig_tuple t;
-	int err;
+	int err = -ENOENT;
 
+	*unsent = false;
 	lock_sock(sk);
 	local_bh_disable();
+	if (f && !(tcp_mig(sk) && tcp_mig_match(sk, tcp_mig(sk), f)))
+		goto out;
 	tcp_mig_sk_tuple(sk, &t);
 	if (to->laddr)
 		t.laddr = to->t.laddr;
@@ -516,6 +524,7 @@ static int tcp_mig_move(struct sock *sk, const struct tcp_mig_target *to,
 		t.rport = to->t.rport;
 	err = tcp_mig_start(sk, &t, to->ifindex, to->flags);
 	*unsent = !err && tcp_mig(sk)->own.unsent;
+out:
 	local_bh_enable();
 	release_sock(sk);
 	return err;
@@ -545,14 +554,16 @@ static bool tcp_mig_send_again(struct sock *sk)
 
 /* One command for many connections is faster than a slow device. What its queue
  * does not take goes out when there is room, not after a time-out, and what
- * follows waits. Sleeps, with no lock held; what is still unsent after a while,
- * or when a signal comes, is left to the timers.
+ * follows waits. Sleeps, with no lock of ours held, but with generic netlink's;
+ * so what is still unsent after a while, or when a signal comes, is left to the
+ * timers. @left: jiffies that the command may still wait.
  */
-static void tcp_mig_pace(struct sock *sk)
+static void tcp_mig_pace(struct sock *sk, int *left)
 {
-	int left;
+	int most = min(*left, MIG_PACE_ONE);
 
-	for (left = MIG_PACE_JIFFIES; left; left--) {
+	while (most--) {
+		(*left)--;
 		schedule_timeout_interruptible(1);
 		if (signal_pending(current) || !tcp_mig_send_again(sk))
 			return;
@@ -572,7 +583,7 @@ int tcp_migrate_nl_migrate_doit(struct sk_buff *skb, struct genl_info *info)
 	sk = tcp_mig_find(info);
 	if (IS_ERR(sk))
 		return PTR_ERR(sk);
-	err = tcp_mig_move(sk, &to, &unsent);
+	err = tcp_mig_move(sk, NULL, &to, &unsent);
 	sock_gen_put(sk);
 	return err;
 }
@@ -599,7 +610,7 @@ static int tcp_mig_reply_counts(struct genl_info *info, u8 cmd, u32 count,
 int tcp_migrate_nl_migrate_all_doit(struct sk_buff *skb, struct genl_info *info)
 {
 	struct net *net = genl_info_net(info);
-	int i, n, err, first = 0, failed = 0;
+	int i, n, err, first = 0, failed = 0, gone = 0, left = MIG_PACE_ALL;
 	struct tcp_mig_filter f;
 	struct tcp_mig_target to;
 	struct sock **v;
@@ -616,19 +627,21 @@ int tcp_migrate_nl_migrate_all_doit(struct sk_buff *skb, struct genl_info *info)
 	if (n < 0)
 		return n;
 	for (i = 0; i < n; i++) {
-		err = tcp_mig_move(v[i], &to, &unsent);
-		if (err) {
+		err = tcp_mig_move(v[i], &f, &to, &unsent);
+		if (err == -ENOENT) {
+			gone++;		/* it ended, or somebody else moved it */
+		} else if (err) {
 			failed++;
 			first = first ?: -err;
 		} else if (unsent) {
-			tcp_mig_pace(v[i]);
+			tcp_mig_pace(v[i], &left);
 		}
 		sock_gen_put(v[i]);
 		cond_resched();
 	}
 	kvfree(v);
 	return tcp_mig_reply_counts(info, TCP_MIGRATE_CMD_MIGRATE_ALL,
-				    n - failed, failed, first);
+				    n - failed - gone, failed, first);
 }
 
 int tcp_migrate_nl_abort_doit(struct sk_buff *skb, struct genl_info *info)
@@ -650,13 +663,12 @@ int tcp_migrate_nl_abort_doit(struct sk_buff *skb, struct genl_info *info)
 static int tcp_mig_key_add(struct tcp_migrate *mig, u8 id, const u8 *secret)
 {
 	if (!mig->keys) {
-		mig->keys = kzalloc(TCPMIG_KEYS * TCPMIG_KEY_LEN, GFP_ATOMIC);
+		mig->keys = kzalloc(TCPMIG_KEYS * TCPMIG_KEY_LEN, GFP_KERNEL);
 		if (!mig->keys)
 			return -ENOMEM;
 	}
-	tcp_mig_key_strong(mig->keys[id], secret,
-			   mig->role ? mig->key_local : mig->key_peer,
-			   mig->role ? mig->key_peer : mig->key_local);
+	tcp_mig_key_strong(mig->keys[id], secret, tcp_mig_key_active(mig),
+			   tcp_mig_key_passive(mig));
 	mig->key_mask |= BIT(id);
 	return 0;
 }
@@ -672,6 +684,15 @@ static void tcp_mig_forget_key(struct tcp_migrate *mig, u8 id)
 	}
 	if (mig->ack_key == id)
 		mig->ack_valid = 0;
+	if (mig->own.peer_key_id == id)
+		mig->own.spliced = 0;
+}
+
+/* Has a request of ours been made, or answered, with it? */
+static bool tcp_mig_key_busy(const struct tcp_mig_try *own, u8 id)
+{
+	return own->valid && (own->key_id == id ||
+			      (own->unbound && own->peer_key_id == id));
 }
 
 /* Two phases: add at both ends, then promote, then demand. */
@@ -682,8 +703,7 @@ static int tcp_mig_key_change(struct tcp_migrate *mig, u8 id, u8 op,
 		return tcp_mig_key_add(mig, id, secret);
 	if (!(mig->key_mask & BIT(id)))
 		return -ENOKEY;
-	if (op == TCP_MIGRATE_KEY_OP_REMOVE && mig->own.valid &&
-	    mig->own.key_id == id)
+	if (op == TCP_MIGRATE_KEY_OP_REMOVE && tcp_mig_key_busy(&mig->own, id))
 		return -EBUSY;
 	switch (op) {
 	case TCP_MIGRATE_KEY_OP_PROMOTE:
@@ -706,12 +726,14 @@ static int tcp_mig_key_change(struct tcp_migrate *mig, u8 id, u8 op,
 	return 0;
 }
 
-static int tcp_mig_key_sk(struct sock *sk, u8 id, u8 op, const u8 *secret)
+static int tcp_mig_key_sk(struct sock *sk, const struct tcp_mig_filter *f,
+			  u8 id, u8 op, const u8 *secret)
 {
 	int err = -ENOENT;
 
 	lock_sock(sk);
-	if (tcp_mig(sk) && tcp_mig(sk)->agreed)
+	if (tcp_mig(sk) && tcp_mig(sk)->agreed &&
+	    tcp_mig_match(sk, tcp_mig(sk), f))
 		err = tcp_mig_key_change(tcp_mig(sk), id, op, secret);
 	release_sock(sk);
 	return err;
@@ -761,7 +783,7 @@ int tcp_migrate_nl_key_doit(struct sk_buff *skb, struct genl_info *info)
 	if (n < 0)
 		return n;
 	for (i = 0; i < n; i++) {
-		err = tcp_mig_key_sk(v[i], id, op, secret);
+		err = tcp_mig_key_sk(v[i], &f, id, op, secret);
 		if (err) {
 			failed++;
 			first = first ?: -err;

@@ -144,10 +144,9 @@ void tcp_mig_put_rst(u8 *p, u8 flags, u64 mac)
 	put_unaligned_be64(mac, p + 8);
 }
 
-void tcp_mig_put_echo(u8 *p, bool role, u32 mac24)
+void tcp_mig_put_echo(u8 *p, u8 flags, u32 mac24)
 {
-	tcp_mig_head(p, TCPMIG_LEN_ECHO, TCPMIG_SUB_ECHO,
-		     role ? TCPMIG_F_ROLE : 0);
+	tcp_mig_head(p, TCPMIG_LEN_ECHO, TCPMIG_SUB_ECHO, flags);
 	put_unaligned_be24(mac24, p + 5);
 }
 
@@ -166,12 +165,12 @@ u32 tcp_mig_token(u64 key)
  * that shifts sequence numbers would corrupt the stream when the connection
  * leaves its path, and makes RSTs and requests fail on it.
  */
-u32 tcp_mig_echo_mac(u64 key_active, u64 key_passive, bool role,
+u32 tcp_mig_echo_mac(u64 key_active, u64 key_passive, u8 flags,
 		     u32 isn_active, u32 isn_passive)
 {
 	siphash_key_t k = { { key_active, key_passive } };
 
-	return (u32)siphash_3u32(role, isn_active, isn_passive, &k) & 0xffffff;
+	return (u32)siphash_3u32(flags, isn_active, isn_passive, &k) & 0xffffff;
 }
 
 __be32 tcp_mig_addr_hash(u64 key, const struct in6_addr *addr)

@@ -22,13 +22,13 @@
 
 /* ---- Resets and time-outs ---- */
 
-/* While ECHO is still exchanged the peer may not believe yet, and would not
- * sign: treat a reset as plain TCP does.
+/* A peer that may not have agreed would not sign: treat a reset as plain TCP
+ * does.
  */
 static bool tcp_mig_believes(const struct sock *sk,
 			     const struct tcp_migrate *mig)
 {
-	return mig->agreed && !mig->echo && !tcp_mig_has_auth(sk);
+	return mig->believes && !tcp_mig_has_auth(sk);
 }
 
 static bool tcp_mig_rst_ok(const struct sock *sk,
@@ -118,15 +118,19 @@ static bool tcp_mig_rcv_rst(struct sock *sk, struct tcp_migrate *mig,
 bool __tcp_migrate_rst(struct sock *sk)
 {
 	struct tcp_migrate *mig = tcp_mig(sk);
+	bool waits;
 
 	if (!tcp_mig_believes(sk, mig))
 		return false;
+	local_bh_disable();	/* the RST may come from the backlog */
 	tcp_mig_cancel_try(sk, mig);
-	if (!tcp_mig_enter_wait(sk, mig, TCP_MIGRATE_REASON_RST, ECONNRESET))
-		return false;
-	MIG_INC(sock_net(sk), RSTDEFERRED);
-	tcp_mig_probe(sk, mig);
-	return true;
+	waits = tcp_mig_enter_wait(sk, mig, TCP_MIGRATE_REASON_RST, ECONNRESET);
+	if (waits) {
+		MIG_INC(sock_net(sk), RSTDEFERRED);
+		tcp_mig_probe(sk, mig);
+	}
+	local_bh_enable();
+	return waits;
 }
 
 /* TCP's own retransmissions, probes or keepalives were in vain. */
@@ -380,6 +384,24 @@ static void tcp_mig_track_old(struct sock *sk, struct tcp_migrate *mig)
 	tcp_mig_update_busy(sk, mig);
 }
 
+/* A trial's CONFIRM has the sequence number of the oldest segment in flight and a
+ * newer timestamp than all of them: those that come after it, on the slower path
+ * that is left, are no old duplicates (RFC 7323, 5.3) for that.
+ */
+static void tcp_mig_old_paws(struct sock *sk, const struct tcp_migrate *mig,
+			     const struct sk_buff *skb)
+{
+	struct tcp_options_received *rx = &tcp_sk(sk)->rx_opt;
+	struct tcp_options_received opt = { .tstamp_ok = 1 };
+
+	if (!rx->tstamp_ok || before(rx->ts_recent, mig->ts_left))
+		return;
+	tcp_parse_options(sock_net(sk), skb, &opt, 1, NULL);
+	if (opt.saw_tstamp && before(opt.rcv_tsval, rx->ts_recent) &&
+	    !before(opt.rcv_tsval, mig->ts_left))
+		rx->ts_recent = opt.rcv_tsval;
+}
+
 /* Requests and answers; always consumed. */
 static void tcp_mig_rcv_handshake(struct sock *sk, struct tcp_migrate *mig,
 				  struct sk_buff *skb,
@@ -477,6 +499,7 @@ static bool tcp_mig_rcv(struct sock *sk, struct tcp_migrate *mig,
 		}
 		MIG_INC(sock_net(sk), OLDPATH);
 		tcp_mig_track_old(sk, mig);
+		tcp_mig_old_paws(sk, mig, skb);
 		return false;
 	}
 	if (mig->state > TCP_MIGRATE_STATE_IDLE && tcp_mig_acceptable(sk, skb))
@@ -513,20 +536,67 @@ static int tcp_mig_sdif(const struct sk_buff *skb)
 	return ip_hdr(skb)->version == 4 ? inet_sdif(skb) : inet6_sdif(skb);
 }
 
-/* A request proves no address: until it is confirmed its tuple may be that of
- * a stranger, whose new connection must not be disturbed. Nor may a tuple that
- * we have left not begin another.
+/* A tuple that we have left may begin another connection, which is younger than
+ * ours: it has a request, a TIME_WAIT, or only a cookie.
  */
-static bool tcp_mig_alias_takes(u8 kind, const struct sock *sk,
-				const struct tcphdr *th, bool ours,
-				const struct tcp_mig_opt *opt)
+static bool tcp_mig_alias_takes(struct net *net, const struct sock *sk,
+				const struct tcphdr *th)
 {
 	if (th->syn && !th->ack)
 		return false;
-	if (sk && sk->sk_state == TCP_NEW_SYN_RECV)
+	if (!sk)
+		return true;
+	if (sk->sk_state != TCP_LISTEN)
 		return false;
-	return kind != MIG_ALIAS_PEND ||
-	       (ours && opt->sub == TCPMIG_SUB_CONFIRM);
+	return th->syn ||
+	       (READ_ONCE(net->ipv4.sysctl_tcp_syncookies) != 2 &&
+		tcp_synq_no_recent_overflow(sk));
+}
+
+/* A token says nothing of addresses, and a socket of one family cannot take
+ * segments of the other. Nor can one that is bound to another device.
+ */
+static bool tcp_mig_sk_takes(struct net *net, const struct sock *sk,
+			     const struct sk_buff *skb)
+{
+	bool v4 = sk->sk_family == AF_INET ||
+		  ipv6_addr_v4mapped(&sk->sk_v6_daddr);
+
+	return v4 == (ip_hdr(skb)->version == 4) &&
+	       inet_sk_bound_dev_eq(net, sk->sk_bound_dev_if, tcp_mig_iif(skb),
+				    tcp_mig_sdif(skb));
+}
+
+/* By the token in the option; one that is for another family or device is of
+ * no connection here.
+ */
+static struct sock *tcp_mig_demux_token(struct net *net,
+					const struct sk_buff *skb, u32 token)
+{
+	struct sock *found = tcp_mig_token_lookup(net, token);
+
+	if (found && !tcp_mig_sk_takes(net, found, skb)) {
+		sock_gen_put(found);
+		found = NULL;
+	}
+	return found;
+}
+
+static struct sock *tcp_mig_demux_alias(struct net *net,
+					const struct sk_buff *skb,
+					const struct sock *sk)
+{
+	struct tcp_mig_tuple t;
+	struct sock *found;
+
+	tcp_mig_skb_tuple(skb, &t);
+	found = tcp_mig_alias_lookup(net, &t, NULL);
+	if (found && (!tcp_mig_alias_takes(net, sk, tcp_hdr(skb)) ||
+		      !tcp_mig_sk_takes(net, found, skb))) {
+		sock_gen_put(found);
+		found = NULL;
+	}
+	return found;
 }
 
 /* Runs without the socket lock, under RCU; takes over @sk's reference. */
@@ -538,15 +608,14 @@ struct sock *__tcp_migrate_demux(struct net *net, struct sk_buff *skb,
 			    (TCPF_LISTEN | TCPF_TIME_WAIT | TCPF_NEW_SYN_RECV));
 	struct sock *found = NULL;
 	struct tcp_mig_opt opt;
-	struct tcp_mig_tuple t;
-	bool ours, foreign = false;
-	u8 kind;
+	bool ours;
 
 	ours = tcp_mig_parse(th, &opt);
 	if (ours && (opt.sub == TCPMIG_SUB_MREQ ||
 		     opt.sub == TCPMIG_SUB_MANS)) {
-		found = tcp_mig_token_lookup(net, opt.token);
-		if (!found && idle && th->syn && !th->ack) {
+		found = tcp_mig_demux_token(net, skb, opt.token);
+		if (!found && idle && th->syn && !th->ack &&
+		    READ_ONCE(tcp_mig_net(net)->enabled)) {
 			/* As a closed port would, even if one listens here. */
 			MIG_INC(net, NOTOKEN);
 			goto none;
@@ -557,21 +626,10 @@ struct sock *__tcp_migrate_demux(struct net *net, struct sk_buff *skb,
 		 * than are remembered. It carries no SYN.
 		 */
 		if (!th->syn)
-			found = tcp_mig_token_lookup(net, opt.token);
+			found = tcp_mig_demux_token(net, skb, opt.token);
 	}
-	if (!found && idle) {
-		tcp_mig_skb_tuple(skb, &t);
-		found = tcp_mig_alias_lookup(net, &t, &kind);
-		foreign = found &&
-			  !tcp_mig_alias_takes(kind, sk, th, ours, &opt);
-	}
-	if (found && (foreign ||
-		      !inet_sk_bound_dev_eq(net, found->sk_bound_dev_if,
-					    tcp_mig_iif(skb),
-					    tcp_mig_sdif(skb)))) {
-		sock_gen_put(found);
-		found = NULL;
-	}
+	if (!found && idle)
+		found = tcp_mig_demux_alias(net, skb, sk);
 	if (!found)
 		return sk;
 none:

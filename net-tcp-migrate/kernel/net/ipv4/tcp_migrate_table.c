@@ -5,8 +5,10 @@
  * - Token table: every migratable connection, by the token that the peer puts
  *   into its Migrate-Requests.
  * - Alias table: tuples beside the one the socket is hashed on. OLD keeps late
- *   segments from meeting a closed port, whose RST would be exact; NEW and
- *   PEND let the handshake over a new path reach the socket.
+ *   segments from meeting a closed port, whose RST would be exact; NEW lets
+ *   what answers our request without an option of ours reach the socket. A
+ *   tuple that the peer only asks from needs none: what proves something names
+ *   the token.
  * - Tombstones: the reset key of a connection that ended otherwise than by two
  *   acknowledged FINs, so that the RST which answers the peer's next segment,
  *   or its Migrate-Request from anywhere, proves its origin. Bounded per
@@ -24,6 +26,8 @@
  */
 #define MIG_ALIAS_TIME	(60 * HZ)
 #define MIG_ALIAS_MAX	8	/* per connection; the oldest goes */
+
+#define MIG_TOMB_BUDGET	1024	/* freed in one go */
 
 struct tcp_mig_alias_key {
 	struct net		*net;
@@ -50,8 +54,8 @@ struct tcp_mig_tomb {
 	struct rhash_head	node;
 	struct tcp_mig_alias_key key;
 	struct tcp_mig_id	id;	/* its net is set while it is hashed */
-	struct list_head	list;	/* tombs, oldest first */
-	unsigned long		expires;
+	struct list_head	list;	/* tcp_mig_net.tomb_list */
+	unsigned long		born;
 	u8			secret[TCPMIG_KEY_LEN];
 	u8			key_id;
 	u8			role;
@@ -59,7 +63,6 @@ struct tcp_mig_tomb {
 };
 
 static DEFINE_SPINLOCK(tcp_mig_table_lock);
-static LIST_HEAD(tcp_mig_tombs);
 static struct rhashtable tcp_mig_tokens;
 static struct rhashtable tcp_mig_aliases;
 static struct rhashtable tcp_mig_tomb_table;
@@ -281,9 +284,7 @@ int tcp_mig_alias_add(struct tcp_migrate *mig, const struct tcp_mig_tuple *t,
 	a = rhashtable_lookup_fast(&tcp_mig_aliases, &key,
 				   tcp_mig_alias_params);
 	if (a && a->mig == mig) {
-		/* One that was ours has more rights than one only asked for. */
-		if (kind != MIG_ALIAS_PEND || a->kind != MIG_ALIAS_OLD)
-			WRITE_ONCE(a->kind, kind);
+		WRITE_ONCE(a->kind, kind);
 		WRITE_ONCE(a->expires, jiffies + MIG_ALIAS_TIME);
 		goto out;
 	}
@@ -328,9 +329,7 @@ void tcp_mig_alias_retire(struct tcp_migrate *mig,
 	spin_unlock_bh(&tcp_mig_table_lock);
 }
 
-/* Forget a tuple; @pend_only: unless it is more than one the peer asked from */
-void tcp_mig_alias_del(struct tcp_migrate *mig, const struct tcp_mig_tuple *t,
-		       bool pend_only)
+void tcp_mig_alias_del(struct tcp_migrate *mig, const struct tcp_mig_tuple *t)
 {
 	struct tcp_mig_alias_key key;
 	struct tcp_mig_alias *a;
@@ -339,7 +338,7 @@ void tcp_mig_alias_del(struct tcp_migrate *mig, const struct tcp_mig_tuple *t,
 	spin_lock_bh(&tcp_mig_table_lock);
 	a = rhashtable_lookup_fast(&tcp_mig_aliases, &key,
 				   tcp_mig_alias_params);
-	if (a && a->mig == mig && (!pend_only || a->kind == MIG_ALIAS_PEND))
+	if (a && a->mig == mig)
 		__tcp_mig_alias_free(a);
 	spin_unlock_bh(&tcp_mig_table_lock);
 }
@@ -357,7 +356,7 @@ void tcp_mig_alias_flush(struct tcp_migrate *mig)
 	spin_unlock_bh(&tcp_mig_table_lock);
 }
 
-/* Return: the socket with a reference, or NULL. */
+/* @kind: set if not NULL. Return: the socket with a reference, or NULL. */
 struct sock *tcp_mig_alias_lookup(struct net *net,
 				  const struct tcp_mig_tuple *t, u8 *kind)
 {
@@ -369,15 +368,13 @@ struct sock *tcp_mig_alias_lookup(struct net *net,
 	rcu_read_lock();
 	a = rhashtable_lookup(&tcp_mig_aliases, &key, tcp_mig_alias_params);
 	if (a && time_before(jiffies, READ_ONCE(a->expires))) {
-		*kind = READ_ONCE(a->kind);
+		if (kind)
+			*kind = READ_ONCE(a->kind);
 		sk = tcp_mig_get_sock(a->mig);
 	}
 	rcu_read_unlock();
 	return sk;
 }
-
-static void tcp_mig_tomb_gc(struct work_struct *work);
-static DECLARE_DELAYED_WORK(tcp_mig_tomb_work, tcp_mig_tomb_gc);
 
 static void tcp_mig_tomb_rcu(struct rcu_head *rcu)
 {
@@ -397,34 +394,53 @@ static void __tcp_mig_tomb_free(struct tcp_mig_tomb *tomb)
 	call_rcu(&tomb->rcu, tcp_mig_tomb_rcu);
 }
 
-static void tcp_mig_tomb_gc(struct work_struct *work)
+static bool tcp_mig_tomb_expired(const struct tcp_mig_net *tn,
+				 const struct tcp_mig_tomb *tomb)
+{
+	unsigned long age = jiffies - tomb->born;
+
+	return age >= (unsigned long)READ_ONCE(tn->tombstone_time) * HZ;
+}
+
+/* Free those that have expired, or all; at most so many that the lock is not
+ * held for long. Return: how many there are still.
+ */
+static int tcp_mig_tomb_trim(struct tcp_mig_net *tn, bool all)
 {
 	struct tcp_mig_tomb *tomb, *tmp;
-	int budget = 1024;
-	bool more;
+	int budget = MIG_TOMB_BUDGET;
 
 	spin_lock_bh(&tcp_mig_table_lock);
-	list_for_each_entry_safe(tomb, tmp, &tcp_mig_tombs, list) {
-		if (!--budget || time_before(jiffies, tomb->expires))
+	list_for_each_entry_safe(tomb, tmp, &tn->tomb_list, list) {
+		if (!budget-- || !(all || tcp_mig_tomb_expired(tn, tomb)))
 			break;
 		__tcp_mig_tomb_free(tomb);
 	}
-	more = !list_empty(&tcp_mig_tombs);
 	spin_unlock_bh(&tcp_mig_table_lock);
-	if (more)
-		schedule_delayed_work(&tcp_mig_tomb_work, budget ? HZ : 1);
+	return atomic_read(&tn->tombs);
 }
 
-void tcp_mig_tomb_flush(struct net *net)
+static void tcp_mig_tomb_gc(struct work_struct *work)
 {
-	struct tcp_mig_tomb *tomb, *tmp;
+	struct tcp_mig_net *tn = container_of(to_delayed_work(work),
+					      struct tcp_mig_net, tomb_work);
 
-	spin_lock_bh(&tcp_mig_table_lock);
-	list_for_each_entry_safe(tomb, tmp, &tcp_mig_tombs, list) {
-		if (net_eq(tomb->key.net, net))
-			__tcp_mig_tomb_free(tomb);
-	}
-	spin_unlock_bh(&tcp_mig_table_lock);
+	if (tcp_mig_tomb_trim(tn, false))
+		schedule_delayed_work(&tn->tomb_work, HZ / 4);
+}
+
+void tcp_mig_tomb_init(struct tcp_mig_net *tn)
+{
+	INIT_LIST_HEAD(&tn->tomb_list);
+	INIT_DELAYED_WORK(&tn->tomb_work, tcp_mig_tomb_gc);
+}
+
+/* The namespace ends, and has no sockets any more. */
+void tcp_mig_tomb_flush(struct tcp_mig_net *tn)
+{
+	cancel_delayed_work_sync(&tn->tomb_work);
+	while (tcp_mig_tomb_trim(tn, true))
+		cond_resched();
 }
 
 /* The connection ends; its tuple may still get segments of the peer. */
@@ -438,14 +454,15 @@ void tcp_mig_tomb_add(struct tcp_migrate *mig, const struct tcp_mig_tuple *t)
 
 	if (atomic_read(&tn->tombs) >= READ_ONCE(tn->tombstone_max))
 		goto overflow;
-	tomb = kzalloc(sizeof(*tomb), GFP_ATOMIC | __GFP_NOWARN);
+	tomb = kzalloc(sizeof(*tomb), GFP_ATOMIC | __GFP_NOWARN |
+				      __GFP_ACCOUNT);
 	if (!tomb)
 		goto overflow;
 	tcp_mig_mkkey(&tomb->key, mig->id.net, t);
 	tomb->role = mig->role;
 	tomb->key_id = mig->key_send;
 	tcp_mig_key(mig, mig->key_send, tomb->secret);
-	tomb->expires = jiffies + READ_ONCE(tn->tombstone_time) * HZ;
+	tomb->born = jiffies;
 
 	spin_lock_bh(&tcp_mig_table_lock);
 	old = rhashtable_lookup_fast(&tcp_mig_tomb_table, &tomb->key,
@@ -458,7 +475,7 @@ void tcp_mig_tomb_add(struct tcp_migrate *mig, const struct tcp_mig_tuple *t)
 		kfree_sensitive(tomb);
 		goto overflow;
 	}
-	list_add_tail(&tomb->list, &tcp_mig_tombs);
+	list_add_tail(&tomb->list, &tn->tomb_list);
 	tomb->id.token = mig->id.token;
 	tomb->id.net = mig->id.net;
 	if (rhashtable_lookup_insert_key(&tcp_mig_tomb_tokens, &token,
@@ -468,7 +485,7 @@ void tcp_mig_tomb_add(struct tcp_migrate *mig, const struct tcp_mig_tuple *t)
 	atomic_inc(&tn->tombs);
 	spin_unlock_bh(&tcp_mig_table_lock);
 	MIG_INC(mig->id.net, TOMBSTONES);
-	schedule_delayed_work(&tcp_mig_tomb_work, HZ);
+	schedule_delayed_work(&tn->tomb_work, HZ);
 	return;
 overflow:
 	MIG_INC(mig->id.net, TOMBSTONEOVERFLOW);
@@ -513,6 +530,8 @@ bool tcp_mig_tomb_sign(struct net *net, const struct sk_buff *skb, u32 seq,
 		return false;
 	rcu_read_lock();
 	tomb = tcp_mig_tomb_lookup(net, skb);
+	if (tomb && tcp_mig_tomb_expired(tcp_mig_net(net), tomb))
+		tomb = NULL;
 	if (tomb)
 		tcp_mig_put_rst(opt, tomb->key_id |
 				(tomb->role ? TCPMIG_F_ROLE : 0),

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /* TCP migration: KUnit tests of the parts without state.
  *
- * Vectors of the MACs were computed by an independent implementation (Python's
- * hmac and hashlib; tests/kunit/vectors.py prints them).
+ * The vectors were computed by an independent implementation, which prints them
+ * and checks that they are here (tests/kunit/vectors.py).
  */
 #include <kunit/test.h>
 #include <linux/tcp.h>
@@ -120,7 +120,7 @@ static void behind_other_options(struct kunit *test)
 
 	p[14] = 1;
 	p[15] = 1;
-	tcp_mig_put_echo(p + 16, true, 0xabcdef);
+	tcp_mig_put_echo(p + 16, TCPMIG_F_ROLE, 0xabcdef);
 	set_options(&h, p, 40);
 	KUNIT_ASSERT_TRUE(test, tcp_mig_parse(&h.th, &opt));
 	KUNIT_EXPECT_EQ(test, opt.sub, TCPMIG_SUB_ECHO);
@@ -167,6 +167,37 @@ static void strong_vector(struct kunit *test)
 	memset(secret, 0x5a, sizeof(secret));
 	tcp_mig_key_strong(key, secret, KEY_A, KEY_B);
 	KUNIT_EXPECT_MEMEQ(test, key, want, sizeof(want));
+}
+
+static void exporter_vector(struct kunit *test)
+{
+	static const u8 want[32] = {
+		0xe3, 0xa4, 0x80, 0x9d, 0x2c, 0xc8, 0x64, 0xc7, 0xb8, 0x64,
+		0x07, 0x85, 0x71, 0x0a, 0x65, 0x64, 0x17, 0x28, 0xf9, 0x13,
+		0xf7, 0x60, 0xfe, 0x79, 0x84, 0x44, 0x9d, 0x55, 0x3e, 0xf4,
+		0x88, 0xe0,
+	};
+	u8 key[32], out[32];
+
+	tcp_mig_key0(key, KEY_A, KEY_B);
+	tcp_mig_exporter(out, key);
+	KUNIT_EXPECT_MEMEQ(test, out, want, sizeof(want));
+}
+
+static void token_vectors(struct kunit *test)
+{
+	KUNIT_EXPECT_EQ(test, tcp_mig_token(KEY_A), 0x2dd894ed);
+	KUNIT_EXPECT_EQ(test, tcp_mig_token(KEY_B), 0xc8508e68);
+}
+
+static void address_hash_vector(struct kunit *test)
+{
+	static const struct in6_addr addr = {	/* 2001:db8::1 */
+		.s6_addr = { 0x20, 0x01, 0x0d, 0xb8, [15] = 1 },
+	};
+
+	KUNIT_EXPECT_EQ(test, ntohl(tcp_mig_addr_hash(KEY_A, &addr)),
+			0xc810033d);
 }
 
 static void mac_vectors(struct kunit *test)
@@ -219,21 +250,26 @@ static void mac_covers(struct kunit *test)
 	KUNIT_EXPECT_NE(test, tcp_mig_mac_mreq(key, &m), mac);
 }
 
-static u32 echo(u64 a, u64 b, bool role, u32 shift_a, u32 shift_b)
+static u32 echo(u64 a, u64 b, u8 flags, u32 shift_a, u32 shift_b)
 {
-	return tcp_mig_echo_mac(a, b, role, 0x21222324 + shift_a,
+	return tcp_mig_echo_mac(a, b, flags, 0x21222324 + shift_a,
 				0x31323334 + shift_b);
 }
 
 static void echo_covers(struct kunit *test)
 {
-	u32 mac = echo(KEY_A, KEY_B, true, 0, 0);
+	u32 mac = echo(KEY_A, KEY_B, TCPMIG_F_ROLE, 0, 0);
 
-	KUNIT_EXPECT_EQ(test, mac, 0x1e034b);
-	KUNIT_EXPECT_EQ(test, echo(KEY_A, KEY_B, false, 0, 0), 0x4a8459);
-	KUNIT_EXPECT_NE(test, echo(KEY_B, KEY_A, true, 0, 0), mac);
-	KUNIT_EXPECT_NE(test, echo(KEY_A, KEY_B, true, 1, 0), mac);
-	KUNIT_EXPECT_NE(test, echo(KEY_A, KEY_B, true, 0, 1), mac);
+	KUNIT_EXPECT_EQ(test, mac, 0xd566e9);
+	KUNIT_EXPECT_EQ(test, echo(KEY_A, KEY_B, 0, 0, 0), 0x4a8459);
+	KUNIT_EXPECT_EQ(test, echo(KEY_A, KEY_B, TCPMIG_F_AGREED, 0, 0),
+			0xada95f);
+	KUNIT_EXPECT_EQ(test, echo(KEY_A, KEY_B,
+				   TCPMIG_F_ROLE | TCPMIG_F_AGREED, 0, 0),
+			0x287b9d);
+	KUNIT_EXPECT_NE(test, echo(KEY_B, KEY_A, TCPMIG_F_ROLE, 0, 0), mac);
+	KUNIT_EXPECT_NE(test, echo(KEY_A, KEY_B, TCPMIG_F_ROLE, 1, 0), mac);
+	KUNIT_EXPECT_NE(test, echo(KEY_A, KEY_B, TCPMIG_F_ROLE, 0, 1), mac);
 	KUNIT_EXPECT_NE(test, tcp_mig_token(KEY_A), tcp_mig_token(KEY_B));
 }
 
@@ -246,6 +282,9 @@ static struct kunit_case tcp_migrate_cases[] = {
 	KUNIT_CASE(reqno_extends),
 	KUNIT_CASE(key0_vector),
 	KUNIT_CASE(strong_vector),
+	KUNIT_CASE(exporter_vector),
+	KUNIT_CASE(token_vectors),
+	KUNIT_CASE(address_hash_vector),
 	KUNIT_CASE(mac_vectors),
 	KUNIT_CASE(mac_covers),
 	KUNIT_CASE(echo_covers),

@@ -53,8 +53,7 @@ enum tcp_migrate_state {
  * @TCP_MIGRATE_REASON_CLOSED: The connection is gone.
  * @TCP_MIGRATE_REASON_RST_HINT: An RST answered our Migrate-Request; it is
  *   retried.
- * @TCP_MIGRATE_REASON_PEER_NAT: The peer is behind a NAPT now, or no
- *   longer.
+ * @TCP_MIGRATE_REASON_PEER_NAT: The peer is behind a NAPT now, or no longer.
  * @TCP_MIGRATE_REASON_ABORTED: An abort command.
  */
 enum tcp_migrate_reason {
