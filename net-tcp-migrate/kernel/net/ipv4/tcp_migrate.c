@@ -438,8 +438,9 @@ unsigned int __tcp_migrate_synack_options(struct request_sock *req,
 {
 	struct net *net = read_pnet(&inet_rsk(req)->ireq_net);
 
-	if (remaining < TCPMIG_LEN_PERMIT || req->num_retrans >= 2 ||
-	    req->num_timeout >= 2) {
+	/* Counted after each repetition has been sent. */
+	if (remaining < TCPMIG_LEN_PERMIT || req->num_retrans >= 1 ||
+	    req->num_timeout >= 1) {
 		MIG_INC(net, PERMITOMITTED);
 		return 0;
 	}

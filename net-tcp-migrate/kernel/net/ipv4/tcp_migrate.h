@@ -25,6 +25,7 @@
 #include <uapi/linux/tcp_migrate.h>
 
 #define TCPMIG_EXID		CONFIG_TCP_MIGRATE_EXID	/* RFC 6994 */
+#define TCPMIG_VERSION		0	/* of PERMIT; with algorithm 0, HMAC-SHA256 */
 
 /* First nibble of the byte after the ExID */
 enum tcp_mig_sub {

@@ -333,6 +333,20 @@ void tcp_mig_resend(struct sock *sk, u32 end)
 	tcp_xmit_retransmit_queue(sk);
 }
 
+/* What was sent in vain was sent into another path, or before this one lived
+ * again.
+ */
+static void tcp_mig_forget_tries(struct sock *sk)
+{
+	struct inet_connection_sock *icsk = inet_csk(sk);
+
+	icsk->icsk_backoff = 0;
+	icsk->icsk_retransmits = 0;
+	icsk->icsk_probes_out = 0;
+	icsk->icsk_probes_tstamp = 0;
+	tcp_sk(sk)->retrans_stamp = 0;
+}
+
 static void tcp_mig_reset_rtt(struct sock *sk, u32 rtt_us)
 {
 	struct inet_connection_sock *icsk = inet_csk(sk);
@@ -357,10 +371,7 @@ static void tcp_mig_reset_rtt(struct sock *sk, u32 rtt_us)
 		icsk->icsk_rto = __tcp_set_rto(tp);
 		tcp_bound_rto(sk);
 	}
-	icsk->icsk_backoff = 0;
-	icsk->icsk_retransmits = 0;
-	icsk->icsk_probes_out = 0;
-	icsk->icsk_probes_tstamp = 0;
+	tcp_mig_forget_tries(sk);
 }
 
 /* What could bring back the old path's congestion window: Eifel, D-SACK and
@@ -370,7 +381,6 @@ static void tcp_mig_forget_undo(struct tcp_sock *tp)
 {
 	tp->undo_marker = 0;
 	tp->undo_retrans = -1;
-	tp->retrans_stamp = 0;
 	tp->prior_cwnd = 0;
 	tp->prior_ssthresh = 0;
 	tp->frto = 0;
@@ -499,6 +509,11 @@ void tcp_mig_restart(struct sock *sk)
 
 	tcp_mstamp_refresh(tp);
 	inet_csk_clear_xmit_timer(sk, ICSK_TIME_RETRANS);
+	/* A path that was given up and lives */
+	if (inet_csk(sk)->icsk_retransmits || inet_csk(sk)->icsk_probes_out) {
+		tcp_mig_forget_tries(sk);
+		tcp_mig_resend(sk, tp->snd_nxt);
+	}
 	if (tp->packets_out) {
 		tcp_rearm_rto(sk);
 		tcp_xmit_retransmit_queue(sk);
@@ -542,6 +557,10 @@ static int tcp_mig_xmit4(struct sock *sk, struct sk_buff *skb,
 		return PTR_ERR(rt);
 	}
 	skb_dst_set(skb, &rt->dst);
+	if (rt->rt_flags & (RTCF_BROADCAST | RTCF_MULTICAST)) {
+		kfree_skb(skb);
+		return -ENETUNREACH;
+	}
 	rcu_read_lock();
 	err = ip_build_and_send_pkt(skb, sk, saddr, daddr, NULL,
 				    READ_ONCE(inet->tos) & ~INET_ECN_MASK);

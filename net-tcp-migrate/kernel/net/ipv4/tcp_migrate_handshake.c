@@ -261,6 +261,8 @@ void tcp_mig_probe(struct sock *sk, struct tcp_migrate *mig)
 		mig->own.trial = 0;
 		mig->own.nosyn = 1;
 		tcp_mig_new_try(sk, mig);
+	} else if (mig->own.key_id != mig->key_send) {
+		tcp_mig_new_try(sk, mig);
 	}
 	tcp_mig_send_request(sk, mig);
 }

@@ -31,6 +31,15 @@ static u8 tcp_mig_sub_len(u8 sub)
 	return 0;
 }
 
+/* Of a length that fits its form, and of the version that we speak? */
+static bool tcp_mig_known(const u8 *p, u8 len)
+{
+	u8 sub = p[4] >> 4;
+
+	return len == tcp_mig_sub_len(sub) &&
+	       (sub != TCPMIG_SUB_PERMIT || p[5] == TCPMIG_VERSION);
+}
+
 static void tcp_mig_decode(const u8 *p, struct tcp_mig_opt *opt)
 {
 	opt->raw = p;
@@ -87,7 +96,7 @@ bool tcp_mig_parse(const struct tcphdr *th, struct tcp_mig_opt *opt)
 			return false;
 		if (*p == TCPOPT_EXP && len >= TCPMIG_LEN_ECHO &&
 		    get_unaligned_be16(p + 2) == TCPMIG_EXID &&
-		    len == tcp_mig_sub_len(p[4] >> 4)) {
+		    tcp_mig_known(p, len)) {
 			tcp_mig_decode(p, opt);
 			return true;
 		}
@@ -109,7 +118,7 @@ void tcp_mig_put_permit(u8 *p, u64 key, bool v6, __be32 addr, __be16 port)
 {
 	tcp_mig_head(p, TCPMIG_LEN_PERMIT, TCPMIG_SUB_PERMIT,
 		     v6 ? TCPMIG_F_V6 : 0);
-	p[5] = 0;		/* version 0 | algorithm 0 (HMAC-SHA256) */
+	p[5] = TCPMIG_VERSION;
 	memcpy(p + 6, &port, 2);
 	memcpy(p + 8, &addr, 4);
 	put_unaligned_be64(key, p + 12);

@@ -22,13 +22,14 @@
 
 /* ---- Resets and time-outs ---- */
 
-/* A peer that may not have agreed would not sign: treat a reset as plain TCP
- * does.
+/* A peer that may not have agreed would not sign, and without a key that policy
+ * allows nothing can be proved: treat a reset as plain TCP does.
  */
 static bool tcp_mig_believes(const struct sock *sk,
 			     const struct tcp_migrate *mig)
 {
-	return mig->believes && !tcp_mig_has_auth(sk);
+	return mig->believes && !tcp_mig_has_auth(sk) &&
+	       tcp_mig_key_ok(sk, mig, mig->key_send);
 }
 
 static bool tcp_mig_rst_ok(const struct sock *sk,
@@ -162,8 +163,11 @@ static void tcp_mig_timer_sent(struct sock *sk, struct tcp_migrate *mig)
 
 		if (mig->own.refused)
 			mig->own.nosyn = 0;
-		/* Data went on over the old path: a fresh sequence number. */
-		if (mig->own.trial || mig->soft || mig->own.refused)
+		/* Data went on over the old path: a fresh sequence number.
+		 * Or the key is another now.
+		 */
+		if (mig->own.trial || mig->soft || mig->own.refused ||
+		    mig->own.key_id != mig->key_send)
 			tcp_mig_new_try(sk, mig);
 		mig->own.tries = tries;
 		tcp_mig_send_request(sk, mig);

@@ -39,7 +39,21 @@ static void permit_roundtrip(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, opt.addr == htonl(0x0a000001));
 	KUNIT_EXPECT_TRUE(test, opt.port == htons(4321));
 	KUNIT_EXPECT_EQ(test, p[0], 254);
-	KUNIT_EXPECT_EQ(test, get_unaligned_be16(p + 2), 0x4d49);
+	KUNIT_EXPECT_EQ(test, get_unaligned_be16(p + 2), TCPMIG_EXID);
+}
+
+/* A later version, or another algorithm, is an option that we do not know. */
+static void permit_of_another_version(struct kunit *test)
+{
+	struct tcp_mig_opt opt;
+	struct test_hdr h;
+	u8 p[20];
+
+	tcp_mig_put_permit(p, KEY_A, false, htonl(0x0a000001), htons(4321));
+	for (p[5] = 1; p[5]; p[5]++) {
+		set_options(&h, p, sizeof(p));
+		KUNIT_EXPECT_FALSE(test, tcp_mig_parse(&h.th, &opt));
+	}
 }
 
 static void mreq_roundtrip(struct kunit *test)
@@ -275,6 +289,7 @@ static void echo_covers(struct kunit *test)
 
 static struct kunit_case tcp_migrate_cases[] = {
 	KUNIT_CASE(permit_roundtrip),
+	KUNIT_CASE(permit_of_another_version),
 	KUNIT_CASE(mreq_roundtrip),
 	KUNIT_CASE(every_length),
 	KUNIT_CASE(truncated),
