@@ -103,7 +103,8 @@ struct tcp_mig_try {
 		napt:1;		/* there is one on the new path, or may be */
 	u8	hold:1,		/* gated in MIG_CONFIRM */
 		unsent:1,	/* the device's queue was full */
-		refused:1;	/* nosyn since an RST answered the MSYN */
+		refused:1,	/* nosyn since an RST answered the MSYN */
+		turns:1;	/* in MIG_WAIT, with and without SYN in turn */
 };
 
 /* A Migrate-Request of the peer that was answered: the thesis' SYN_RECV */

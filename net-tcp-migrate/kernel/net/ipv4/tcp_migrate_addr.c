@@ -533,6 +533,18 @@ void tcp_mig_restart(struct sock *sk)
 	sk->sk_write_space(sk);
 }
 
+/* What the path of @dst can carry, which is not the one that is left. */
+static void tcp_mig_write_mss(const struct sock *sk, struct tcphdr *th,
+			      const struct dst_entry *dst)
+{
+	u8 *opt = (u8 *)(th + 1);
+
+	if (th->syn && opt[0] == TCPOPT_MSS)
+		put_unaligned_be16(tcp_mss_clamp(tcp_sk(sk),
+						 dst_metric_advmss(dst)),
+				   opt + 2);
+}
+
 static int tcp_mig_xmit4(struct sock *sk, struct sk_buff *skb,
 			 const struct tcp_mig_tuple *t, int ifindex)
 {
@@ -543,8 +555,6 @@ static int tcp_mig_xmit4(struct sock *sk, struct sk_buff *skb,
 	struct rtable *rt;
 	int err;
 
-	th->check = tcp_v4_check(skb->len, saddr, daddr,
-				 csum_partial(th, skb->len, 0));
 	flowi4_init_output(&fl4, ifindex ?: sk->sk_bound_dev_if,
 			   READ_ONCE(sk->sk_mark), ip_sock_rt_tos(sk),
 			   ip_sock_rt_scope(sk), IPPROTO_TCP,
@@ -561,6 +571,9 @@ static int tcp_mig_xmit4(struct sock *sk, struct sk_buff *skb,
 		kfree_skb(skb);
 		return -ENETUNREACH;
 	}
+	tcp_mig_write_mss(sk, th, &rt->dst);
+	th->check = tcp_v4_check(skb->len, saddr, daddr,
+				 csum_partial(th, skb->len, 0));
 	rcu_read_lock();
 	err = ip_build_and_send_pkt(skb, sk, saddr, daddr, NULL,
 				    READ_ONCE(inet->tos) & ~INET_ECN_MASK);
@@ -579,8 +592,6 @@ static int tcp_mig_xmit6(struct sock *sk, struct sk_buff *skb,
 	struct flowi6 fl6 = {};
 	int err;
 
-	th->check = tcp_v6_check(skb->len, &t->laddr, &t->raddr,
-				 csum_partial(th, skb->len, 0));
 	fl6.flowi6_proto = IPPROTO_TCP;
 	fl6.daddr = t->raddr;
 	fl6.saddr = t->laddr;
@@ -606,6 +617,9 @@ static int tcp_mig_xmit6(struct sock *sk, struct sk_buff *skb,
 		return PTR_ERR(dst);
 	}
 	skb_dst_set(skb, dst);
+	tcp_mig_write_mss(sk, th, dst);
+	th->check = tcp_v6_check(skb->len, &t->laddr, &t->raddr,
+				 csum_partial(th, skb->len, 0));
 	fl6.daddr = t->raddr;
 	err = ip6_xmit(sk, skb, &fl6, READ_ONCE(sk->sk_mark), opt,
 		       np->tclass & ~INET_ECN_MASK,
@@ -615,7 +629,8 @@ static int tcp_mig_xmit6(struct sock *sk, struct sk_buff *skb,
 }
 
 /* Options before ours: what stateful boxes re-learn from a SYN, with the
- * values of the connection; timestamps on a segment without SYN.
+ * values of the connection, but for MSS: tcp_mig_write_mss(). Timestamps on a
+ * segment without SYN.
  */
 static unsigned int tcp_mig_base_options(struct sock *sk, u8 flags, __be32 *opt)
 {
@@ -623,9 +638,7 @@ static unsigned int tcp_mig_base_options(struct sock *sk, u8 flags, __be32 *opt)
 	__be32 *p = opt;
 
 	if (flags & TCPHDR_SYN) {
-		*p++ = htonl((TCPOPT_MSS << 24) | (TCPOLEN_MSS << 16) |
-			     (tp->advmss + (tp->rx_opt.tstamp_ok ?
-					    TCPOLEN_TSTAMP_ALIGNED : 0)));
+		*p++ = htonl((TCPOPT_MSS << 24) | (TCPOLEN_MSS << 16));
 		if (tp->rx_opt.sack_ok)
 			*p++ = htonl((TCPOPT_NOP << 24) | (TCPOPT_NOP << 16) |
 				     (TCPOPT_SACK_PERM << 8) |

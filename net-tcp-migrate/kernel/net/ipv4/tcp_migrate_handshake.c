@@ -230,6 +230,7 @@ int tcp_mig_start(struct sock *sk, const struct tcp_mig_tuple *t, int ifindex,
 	mig->own.ifindex = ifindex;
 	mig->own.trial = !!(flags & TCP_MIGRATE_MIGRATE_FLAGS_TRIAL);
 	mig->own.nosyn = same && (flags & TCP_MIGRATE_MIGRATE_FLAGS_NO_SYN);
+	mig->own.turns = 0;
 	mig->soft = 0;
 	tcp_mig_new_try(sk, mig);
 	err = tcp_mig_send_request(sk, mig);
@@ -255,15 +256,30 @@ failed:
  */
 void tcp_mig_probe(struct sock *sk, struct tcp_migrate *mig)
 {
-	if (!mig->own.valid) {
-		tcp_mig_sk_tuple(sk, &mig->own.t);
-		mig->own.ifindex = 0;
-		mig->own.trial = 0;
-		mig->own.nosyn = 1;
-		tcp_mig_new_try(sk, mig);
-	} else if (mig->own.key_id != mig->key_send) {
-		tcp_mig_new_try(sk, mig);
+	struct tcp_mig_try *own = &mig->own;
+	bool again = !own->valid || own->key_id != mig->key_send;
+	u8 tries = own->valid ? own->tries : 0;
+	struct tcp_mig_tuple cur;
+
+	tcp_mig_sk_tuple(sk, &cur);
+	if (!own->valid) {
+		own->t = cur;
+		own->ifindex = 0;
+		own->trial = 0;
+		own->nosyn = 1;
+		own->turns = 0;
+	} else if (tcp_mig_tuple_eq(&cur, &own->t) &&
+		   (own->turns || !own->nosyn)) {
+		/* A NAPT of ours may want a SYN; one of the peer's, or its
+		 * firewall, lets none in.
+		 */
+		own->turns = 1;
+		own->nosyn = !own->nosyn;
+		again = true;
 	}
+	if (again)
+		tcp_mig_new_try(sk, mig);
+	own->tries = tries;
 	tcp_mig_send_request(sk, mig);
 }
 
@@ -479,7 +495,9 @@ static void tcp_mig_confirmed(struct sock *sk, struct tcp_migrate *mig)
 	if (owes) {
 		/* With SND.NXT: ends the peer's clamp in one RTT. */
 		tcp_send_ack(sk);
-		tcp_mig_look_again(sk, mig);
+		/* What was held goes out only now. */
+		if (!held)
+			tcp_mig_look_again(sk, mig);
 	}
 	if (late || held)
 		tcp_mig_restart(sk);
