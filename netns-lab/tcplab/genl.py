@@ -56,6 +56,7 @@ REASON = _enum("TCP_MIGRATE_REASON_")
 KEY_OP = _enum("TCP_MIGRATE_KEY_OP_")
 _NUMBER = {name: number for number, name in ATTR.items()}
 _CMD_NUMBER = {name: number for number, name in CMD.items()}
+_KEY_OP_NUMBER = {name: number for number, name in KEY_OP.items()}
 
 _SIZES = {"u8": "=B", "u16": "=H", "u32": "=I", "u64": "=Q", "port": "!H"}
 _TYPES = {
@@ -196,6 +197,10 @@ class Family:
 
     def abort(self, cookie: int) -> None:
         self.call("abort", cookie=cookie)
+
+    def key(self, op: str, key_id: int, secret: bytes | None = None, **name: Any) -> Attrs:
+        """add (which takes a secret), promote, exclusive or remove; says of how many connections."""
+        return self.call("key", key_id=key_id, key_op=_KEY_OP_NUMBER[op], key=secret, **name)[0]
 
     def events(self, timeout: float | None = None) -> Iterator[Attrs]:
         """Every event from now on; ends when none came for timeout seconds."""

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Both ends of a connection as sockets, brought into any state and then moved.
 
-Ends is wire.Pair with a mover: of any address family, with options set before
-the connection begins, and with what a test needs to see of its states. Stream
-is a transfer whose data are compared, Losing a box that drops on purpose and counts, and
-Held keeps a socket's lock in a system call for as long as a test wants.
+Ends is wire.Pair with a mover, and with what a test needs to see of its states.
+Stream is a transfer whose data are compared, and Held keeps a socket's lock in a
+system call for as long as a test wants.
 """
 
 import ctypes
@@ -20,7 +19,8 @@ from collections.abc import Callable
 from typing import Any
 
 from tcplab.topology import Host, Lab, wait_for
-from wire import PORT, RST, Pair
+from wire import MAPPED  # noqa: F401 - for those who import it from here
+from wire import PORT, RST, Pair, Prepare
 
 # Where the ends are, and where the mover goes: A, which opened the connection,
 # from behind one NAPT to behind another, or B, which accepted it.
@@ -28,47 +28,18 @@ from wire import PORT, RST, Pair
 MOVES = {"a": ({"a": "n1"}, "n2"), "a global": ({"a": "g2", "b": "g1"}, "core"), "b": ({"a": "g2", "b": "g1"}, "core")}
 TCP_STATES = {1: "established", 4: "fin-wait-1", 5: "fin-wait-2", 6: "time-wait", 7: "close",
               8: "close-wait", 9: "last-ack", 11: "closing"}
-MAPPED = "::ffff:"
-
-Prepare = Callable[[socket.socket], None]
 
 
 class Ends(Pair):
-    """A connection of A to B, each "4", "6" or "mapped" (IPv4 by an IPv6 socket).
-
-    prepare is called with A's socket and with B's listener, before they connect.
-    """
+    """A connection of A to B, whose socket is not bound, and a host that moves."""
 
     def __init__(self, lab: Any, mover: str = "a", a: str = "4", b: str = "4", port: int = PORT,
                  prepare: Prepare | None = None) -> None:
-        self.families = {"a": a, "b": b}
-        self.prepare = prepare or (lambda sock: None)
-        super().__init__(lab, port)
-        self.token = super().conn(lab.b)["token-local"]
+        super().__init__(lab, port, source=None, a=a, b=b, prepare=prepare)
+        # Not by B's view: a NAPT may have changed the port.
+        self.token = super().conn(lab.a)["token-remote"]
         self.mover: Host = lab.hosts[mover.split()[0]]
         self.to = MOVES[mover][1]
-
-    def _listen(self, host: Host, port: int) -> socket.socket:  # type: ignore[override]
-        kind = self.families["b"]
-        with host.inside():
-            sock = socket.socket(socket.AF_INET if kind == "4" else socket.AF_INET6)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if kind != "4":
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, kind == "6")
-        self.prepare(sock)
-        sock.bind(("0.0.0.0" if kind == "4" else "::", port))
-        sock.listen(64)
-        sock.settimeout(30)
-        return sock
-
-    def _open(self, host: Host, to: str, port: int, source: int) -> socket.socket:  # type: ignore[override]
-        kind = self.families["a"]
-        with host.inside():
-            sock = socket.socket(socket.AF_INET if kind == "4" else socket.AF_INET6)
-        sock.settimeout(60)
-        self.prepare(sock)
-        sock.connect(({"4": "", "6": "", "mapped": MAPPED}[kind] + (self.lab.b.v6 if kind == "6" else to), port))
-        return sock
 
     # ---- Who ----
 

@@ -17,17 +17,17 @@ import pytest
 from tcplab import capture, craft, genl
 from tcplab.topology import wait_for
 from wire import (ACK, CONFIRM, FIN, LENGTHS, MANS, PORT, RST, SETTLE, SYN, Losing, Pair, Raw, again, changed,
-                  option, settled, size)
+                  families, option, settled, size)
 
 RTT = 0.05
 AT = {"a": "g2", "b": "g1", "s": "core"}
 
 
 @pytest.fixture
-def pair(make_lab):
+def pair(make_lab, request):
     """A connection between A and B, RTT apart, of which S knows all that was seen."""
     lab = make_lab(rtt=RTT, at=AT)
-    with Pair(lab) as p:
+    with Pair(lab, a=getattr(request, "param", "4")) as p:
         p.learn()
         yield p
 
@@ -69,12 +69,13 @@ REFUSED = {
 }
 
 
+@families("4", "6")
 @pytest.mark.parametrize("case", REFUSED)
 def test_request_is_refused(pair, case):
     """From S's own address: one RST, one counter, and B stays where it is."""
     counter, how = REFUSED[case]
     before, other = pair.lab.b.counters(), pair.lab.a.counters()
-    send(pair, pair.msyn(pair.lab.s.v4, 5555, **how(pair)))
+    send(pair, pair.msyn(pair.at(pair.lab.s), 5555, **how(pair)))
     assert changed(pair.lab.b, before) == {counter: 1}
     got = no_more_than_sent(pair)
     assert [s.flags for s in got] == [RST | ACK]
@@ -82,18 +83,20 @@ def test_request_is_refused(pair, case):
     assert changed(pair.lab.a, other) == {}
 
 
+@families("4", "6")
 @pytest.mark.parametrize("case", [c for c in REFUSED if "token" not in c])
 def test_request_on_the_path_in_use_is_not_answered(pair, case):
     """In A's name: an RST would harm A."""
     counter, how = REFUSED[case]
     before, other = pair.lab.b.counters(), pair.lab.a.counters()
-    send(pair, pair.msyn(pair.lab.a.v4, **how(pair)))
+    send(pair, pair.msyn(pair.at(pair.lab.a), **how(pair)))
     assert changed(pair.lab.b, before) == {counter: 1}
     assert changed(pair.lab.a, other) == {}
     assert not any(s.out and s.flags & RST for s in pair.seen(pair.lab.b))
     pair.unharmed()
 
 
+@families("4", "6")
 @pytest.mark.parametrize("flags", [ACK, SYN | ACK], ids=["ack", "synack"])
 @pytest.mark.parametrize("whose", ["b", "s"])
 def test_answer_to_nothing_asked(pair, flags, whose):
@@ -101,12 +104,13 @@ def test_answer_to_nothing_asked(pair, flags, whose):
     before = pair.lab.a.counters()
     count = len(pair.seen(pair.lab.a))
     opt = pair.mreq(pair.token_a, pair.next_b - 1, sub=MANS, flags=0)
-    send(pair, pair.to_a(flags, src=pair.lab.hosts[whose].v4, seq=pair.next_b - 1, options=opt))
+    send(pair, pair.to_a(flags, src=pair.at(pair.lab.hosts[whose]), seq=pair.next_b - 1, options=opt))
     assert changed(pair.lab.a, before) == {"BadAnswer": 1}
     assert len(pair.seen(pair.lab.a)) == count + 1
     pair.unharmed()
 
 
+@families("4", "6")
 @pytest.mark.parametrize("end", ["a", "b"])
 def test_confirm_of_nothing(pair, end):
     """CONFIRM with a MAC of zeros before any migration: no answer, hence no loop of ACKs."""
@@ -133,21 +137,23 @@ def moved(pair, place="g1"):
     return next(s for s in pair.seen(lab.a)[count:] if s.out and s.migrate == ["MREQ"])
 
 
+@families("4", "6", "mapped")
 def test_replayed_request_after_the_migration(pair):
     """Once more from a third host: its number is not newer."""
     msyn = moved(pair)
     before = pair.lab.b.counters()
-    send(pair, again(msyn, src=pair.lab.s.v4))
+    send(pair, again(msyn, src=pair.at(pair.lab.s)))
     assert changed(pair.lab.b, before) == {"BadReqNo": 1}
     assert [s.flags for s in no_more_than_sent(pair)] == [RST | ACK]
     pair.unharmed(moves=1)
 
 
+@families("4", "6")
 def test_reflected_request(pair):
     """A's own MSYN comes back to it: it is for B's token, not for one of A's."""
     msyn = moved(pair)
     before = pair.lab.a.counters()
-    send(pair, again(msyn, src=pair.lab.s.v4, dst=msyn.src))
+    send(pair, again(msyn, src=pair.at(pair.lab.s), dst=msyn.src))
     assert changed(pair.lab.a, before) == {"NoToken": 1}
     assert [s.flags for s in no_more_than_sent(pair)] == [RST | ACK]
     pair.unharmed(moves=1)
@@ -166,6 +172,7 @@ def both_moved(pair):
     pair.unharmed(moves=1)
 
 
+@families("4", "6", "mapped")
 @pytest.mark.parametrize("bare", [
     pytest.param(False, id="as it was"),
     pytest.param(True, id="without other options")])
@@ -177,12 +184,13 @@ def test_replayed_request_before_the_migration(pair, bare):
     lab = pair.lab
     count = len(pair.seen(lab.a))
     before = lab.b.counters()
-    with Losing(lab.net, "tcp flags & (syn|ack) == syn ip saddr 198.51.100.0/24"):
+    with Losing(lab.net, "tcp flags & (syn|ack) == syn ip saddr 198.51.100.0/24 drop; "
+                         "tcp flags & (syn|ack) == syn ip6 saddr 2001:db8:a1::/64 drop"):
         lab.a.move("g1")
         msyn = said(pair, count, "MREQ")
         if bare:
             msyn.options = [o for o in msyn.options if o[0] == 254]
-        send(pair, again(msyn, src=lab.s.v4))
+        send(pair, again(msyn, src=pair.at(lab.s)))
         got = no_more_than_sent(pair)
         assert len(got) == 1 and got[0].migrate == ["MANS"]
         delta = changed(lab.b, before)
@@ -190,27 +198,30 @@ def test_replayed_request_before_the_migration(pair, bare):
     both_moved(pair)
 
 
+@families("4", "6")
 def test_replayed_request_and_proof(pair):
     """A's CONFIRM is lost; S, who has repeated A's request, repeats it too: it proves nothing for S's address."""
     lab = pair.lab
     count = len(pair.seen(lab.a))
     before = lab.b.counters()
-    with Losing(lab.net, f"tcp dport {PORT} tcp flags & syn == 0 ip saddr != {lab.s.v4}"):
+    others = f"tcp dport {PORT} tcp flags & syn == 0"
+    with Losing(lab.net, f"{others} ip saddr != {lab.s.v4} drop; {others} ip6 saddr != {lab.s.v6} drop"):
         lab.a.move("core")
         confirm = said(pair, count, "CONFIRM")
         msyn = next(s for s in pair.seen(lab.a)[count:] if s.migrate == ["MREQ"])
         for seg in (msyn, confirm):
-            send(pair, again(seg, src=lab.s.v4))
+            send(pair, again(seg, src=pair.at(lab.s)))
         delta = changed(lab.b, before)
         assert (delta["MsynRcvd"], delta["BadConfirm"], delta.get("Commit", 0)) == (2, 1, 0)
     both_moved(pair)
 
 
+@families("4", "6")
 def test_data_on_the_tuple_under_negotiation(pair):
     """S, in B's name, sends A data to where A is going; without proof they are not B's."""
     lab = pair.lab
     before = lab.a.counters()
-    with Losing(lab.net, f"ip saddr {lab.b.v4} tcp flags & (syn | ack) == (syn | ack)"):
+    with Losing(lab.net, f"tcp sport {PORT} tcp flags & (syn | ack) == (syn | ack)"):
         lab.a.move("core")
         time.sleep(RTT)
         assert pair.conn(lab.a)["state"] == "mig-sent"
@@ -298,8 +309,9 @@ def malformed(well):
     for length in range(41):
         for sub in range(16):
             if (LENGTHS.get(sub) == length) == well:
-                # Nothing random after it, which might be another option.
-                opt = bytes([254, length, 0x4D, 0x49, sub << 4]) + os.urandom(max(0, length - 5))
+                # Random, but for the version of PERMIT; nothing after it, which might be another option.
+                body = (b"" if sub else b"\0") + os.urandom(40)
+                opt = bytes([254, length, 0x4D, 0x49, sub << 4]) + body[:max(0, length - 5)]
                 yield opt + bytes(max(8, (length + 3) & ~3) - len(opt))
 
 

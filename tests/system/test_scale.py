@@ -439,15 +439,15 @@ def test_confirm_is_lost_and_another_move(make_lab, kind):
 STRAYS = ["data to b", "ack to b", "confirm to b", "data to a", "ack to a"]
 
 
-def stray(pair, what, first, confirm):
-    """A segment from the time when A was at its first address, now on its way again."""
+def stray(pair, what, first, confirm, seen=""):
+    """A segment from the time when A was at its first address (B saw it at another), now on its way again."""
     old = {"seq": (pair.next_a if "to b" in what else pair.next_b) - 3000}
     data = os.urandom(100) if "data" in what else b""
     if what == "confirm to b":
         return again(confirm)
     if "to b" in what:
         return pair.to_b(ACK, src=first, data=data, **old)
-    return pair.to_a(ACK, data=data, **old)
+    return pair.to_a(ACK, dst=seen, data=data, **old)
 
 
 @pytest.mark.parametrize("what", STRAYS)
@@ -479,3 +479,47 @@ def test_stray_segment_of_an_old_life(make_lab, what):
         pair.unharmed(moves=3)
         raw.close()
         assert not any(s.out and s.flags & capture.RST for h in (lab.a, lab.b) for s in pair.seen(h))
+
+
+@pytest.mark.virtual
+@pytest.mark.parametrize("what", STRAYS)
+def test_stray_segment_through_a_napt(make_lab, what):
+    """A goes behind a NAPT, leaves it and returns; what is late of its first stay there comes through the NAPT.
+
+    Just after A's request it confuses the NAPT about what is acknowledged; only another request puts that right.
+    """
+    lab = make_lab(rtt=RTT, at={"a": "g2", "b": "g1", "s": "n1"})
+    with Pair(lab) as pair:
+        count = len(pair.seen(lab.a))
+        inside = lab.a.move("n1")
+        rests(pair, 1)
+        pair.talk()
+        pair.learn()
+        outside = pair.conn(lab.b)["remote-addr"]
+        confirm = next(s for s in pair.seen(lab.a)[count:] if s.out and s.migrate == ["CONFIRM"])
+        packet = stray(pair, what, inside.v4, confirm, outside)
+        raw = Raw(lab.s if "to b" in what else lab.b)
+        lab.a.move("g2")
+        rests(pair, 2)
+        raw.send([packet])
+        pair.talk()
+        began = time.monotonic()
+        lab.a.move("n1", v4=inside.v4, v6=inside.v6)
+        raw.send([packet])
+        rests(pair, 3, 4)
+        # CONFIRM in vain, after 0, 0.2, 0.6, 1.4 and 2.4 s; another request after 3.4 s.
+        assert time.monotonic() - began < 3.4 + 0.2 + 3 * RTT
+        assert lab.a.counters()["ConfirmMissing"] == 1, "the NAPT was not confused"
+        raw.send([packet])
+        pair.talk()
+        raw.close()
+        assert not any(s.out and s.flags & capture.RST for h in (lab.a, lab.b) for s in pair.seen(h))
+
+
+def rests(pair, *moves):
+    """Both ends come to rest after one of these numbers of migrations."""
+    for host in (pair.lab.a, pair.lab.b):
+        def done(host=host):
+            conn = pair.conn(host)
+            return conn["state"] == "idle" and conn["migrations"] in moves
+        wait_for(f"{host.name} to rest", done, 20)

@@ -19,8 +19,9 @@ import pytest
 
 from conftest import VIRTUAL
 from ends import Ends, Held, MOVES, Stream, fill, links
+from tcplab import craft
 from tcplab.topology import wait_for
-from wire import SETTLE, Losing, Raw, changed
+from wire import SETTLE, SYN, Losing, Raw, changed
 
 RTT = 0.05
 SMALL = 0.006           # queues, and the rate of the links
@@ -645,3 +646,63 @@ def test_requests_for_connections_that_are_gone(connect):
     ends.move()
     ends.settled()
     ends.talk()
+
+
+def time_waits(host):
+    """How many connections rest in TIME_WAIT."""
+    return len(host.run("ss -Htan state time-wait").stdout.splitlines())
+
+
+@pytest.mark.parametrize("closer", ["a", "b"])
+def test_time_wait_on_the_new_tuple(connect, closer):
+    """Of another connection, at either end: forged requests do not harm it; to the connection that moves there it
+    gives way."""
+    ends = connect("a global")
+    lab, host = ends.lab, ends.lab.hosts[closer]
+    ends.learn()
+    old, new = lab.a.point, lab.a.attach("core")
+    with lab.a.inside():
+        mine = socket.create_connection((lab.b.v4, 7100), source_address=(new.v4, ends.port))
+    theirs, _ = ends.listener.accept()
+    one, two = (mine, theirs) if closer == "a" else (theirs, mine)
+    one.close()
+    assert two.recv(1) == b""
+    two.close()
+    time.sleep(SETTLE)
+    assert time_waits(host) == 1
+    before, raw = host.counters(), Raw(lab.s)
+    for token in (0, 1):    # another one; the right one, and a wrong MAC
+        if closer == "a":
+            opt = ends.mreq(ends.token_a ^ 1 ^ token, ends.next_b - 1, flags=0, wrong=True)
+            raw.send([craft.packet(lab.b.v4, new.v4, 7100, ends.port, SYN, ends.next_b - 1, 0, opt)])
+        else:
+            raw.send([ends.msyn(new.v4, token=ends.token_b ^ 1 ^ token, wrong=True)])
+    raw.close()
+    time.sleep(SETTLE)
+    assert changed(host, before) == {"NoToken": 1, "BadMac": 1}
+    assert time_waits(host) == 1
+    lab.migrator(lab.a, old, new, False)
+    ends.settled()
+    assert time_waits(host) == 0
+    lab.a.detach(old)
+    ends.talk()
+
+
+@pytest.mark.virtual
+def test_the_peer_rests_in_time_wait(connect):
+    """A, in LAST_ACK, asks for what B has forgotten: refused, and gone after 32 s of that and 60 s of waiting."""
+    ends = connect("a global")
+    lab = ends.lab
+    shut(ends.b)
+    assert ends.a.recv(1) == b""
+    with Losing(lab.net, f"{NO_FINS} {towards(ends, 'a')}") as losing:
+        ends.a.close()
+        losing.lost(1)
+        ends.b.close()
+        before = lab.b.counters()
+        ends.move()
+    time.sleep(SETTLE)
+    assert changed(lab.b, before)["NoToken"] == 2       # at once and after 0.25 s
+    assert ends.conn(lab.a)["state"] == "mig-sent" and time_waits(lab.b) == 1
+    time.sleep(32 + 60 + 2)
+    assert not lab.a.connections() and not lab.b.connections()

@@ -3,7 +3,8 @@
 
 Clients on A talk to servers on B and compare what comes back, opening and
 closing connections in all ways, while A moves, a stranger replays and bends
-what it sees, and an administrator looks, migrates and kills at random. On the
+what it sees and asks for what is not its own, and an administrator looks,
+migrates and kills at random. On the
 quiet port nobody kills: what broke there would be ours. Lasts
 $STRESS_SECONDS, a minute by default.
 """
@@ -23,7 +24,7 @@ import traceback
 from tcplab import capture, craft
 from tcplab.genl import NO_SYN, TRIAL, Family
 from tcplab.topology import wait_for
-from wire import Raw
+from wire import MREQ, SYN, SYN_OPTIONS, Pair, Raw, changed, option
 
 HERE = pathlib.Path(__file__).parent
 SECONDS = float(os.environ.get("STRESS_SECONDS", "60"))
@@ -98,6 +99,35 @@ class Replayer:
                 packet[random.randrange(at + 2, head + doff)] = random.randrange(256)
 
 
+class Flooder:
+    """A stranger asks for new connections, and for those of others: at the listener, or in the name of who has them.
+
+    New ones from its own address, whose kernel resets what is answered: with a full queue B would send SYN
+    cookies, and the connections of the quiet port could not move.
+    """
+
+    def __init__(self, lab):
+        self.lab, self.raw = lab, Raw(lab.s)
+
+    def __call__(self):
+        conns = [c for c in self.lab.b.connections() if "token-local" in c]
+        self.raw.send([self.asks(random.choice(conns) if conns else None) for _ in range(6)])
+
+    def asks(self, conn):
+        """A SYN with Permit, or an MSYN with a wrong MAC whose token may be right and whose tuple in use."""
+        what = random.randrange(3)
+        src, sport, port = self.lab.s.v4, random.randrange(1024, 65536), ROUGH
+        if what == 0 or conn is None:
+            opt = option(0, 0, bytes(1) + random.randbytes(14))
+        else:
+            token = random.choice([conn["token-local"], random.getrandbits(32)])
+            opt = option(MREQ, 8, random.randbytes(1) + struct.pack("!I", token) + random.randbytes(18))
+            port = conn["local-port"]
+            if what == 1:
+                src, sport = conn["remote-addr"], conn["remote-port"]
+        return craft.ipv4(src, self.lab.b.v4, sport, port, SYN, random.getrandbits(32), 0, SYN_OPTIONS + opt)
+
+
 class Administrator:
     """Looks at connections, migrates them where they are, and kills those on the rough port."""
 
@@ -131,6 +161,25 @@ def told(host, old, new, trial):
         family.migrate_all(old.v4, new.v4, TRIAL if trial else 0)
 
 
+def test_flood(make_lab):
+    """By itself: all of it is refused, and who is there does not notice."""
+    random.seed(1)
+    lab = make_lab(rtt=0.004, at={"a": "g2", "b": "g1", "s": "core"})
+    with Pair(lab, ROUGH) as pair:
+        before, other = lab.b.counters(), lab.a.counters()
+        flood = Worker(Flooder(lab), 0.05)
+        flood.start()
+        for _ in range(10):
+            pair.talk(2000)
+            time.sleep(0.2)
+        flood.stop()
+        pair.unharmed()
+        delta = changed(lab.b, before)
+        assert set(delta) - {"ReplyLimit"} == {"NoToken", "BadMac", "PermitRcvd", "PermitSent"}, delta
+        assert min(delta[name] for name in ("NoToken", "BadMac", "PermitRcvd")) > 20, delta
+        assert changed(lab.a, other) == {}
+
+
 def test_everything_at_once(make_lab):
     """No wrong byte, no unexplained end, nothing left behind; the run fails on any splat."""
     random.seed(1)
@@ -140,7 +189,7 @@ def test_everything_at_once(make_lab):
     servers = [load(lab.b, "server", lab.b.v4, port) for port in (QUIET, ROUGH) for _ in range(2)]
     clients = {port: load(lab.a, "client", lab.b.v4, port, SECONDS, 12, port) for port in (QUIET, ROUGH)}
     workers = [Worker(lambda: lab.a.move(random.choice([p for p in PLACES if p != lab.a.point.place])), 0.7),
-               Worker(Replayer(lab), 0.01), Worker(Administrator(lab), 0.05)]
+               Worker(Replayer(lab), 0.01), Worker(Flooder(lab), 0.05), Worker(Administrator(lab), 0.05)]
     for w in workers:
         w.start()
     time.sleep(SECONDS)

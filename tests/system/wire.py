@@ -16,7 +16,10 @@ import os
 import socket
 import struct
 import time
+from collections.abc import Callable
 from typing import Any
+
+import pytest
 
 from tcplab import capture, craft
 from tcplab.topology import Box, Host, wait_for
@@ -24,11 +27,20 @@ from tcplab.topology import Box, Host, wait_for
 PORT = 7100
 RST, SYN, ACK, FIN = capture.RST, capture.SYN, capture.ACK, capture.FIN
 MREQ, CONFIRM, RSTAUTH, MANS = 1, 2, 4, 6
-ACTIVE = 8              # role bit
+ACTIVE, V6 = 8, 4       # role bit; the address field is a hash
 LENGTHS = {0: 20, 1: 28, 2: 24, 4: 16, 5: 8, 6: 28}
 # What an MSYN carries before our option: MSS, SACK-Permitted, window scale.
 SYN_OPTIONS = b"\2\4\5\xb4\1\1\4\2\1\3\3\7"
+MAPPED = "::ffff:"
+IDS = {"4": "ipv4", "6": "ipv6", "mapped": "mapped"}
 SETTLE = 0.3            # virtual seconds in which everything under way arrives
+
+Prepare = Callable[[socket.socket], None]
+
+
+def families(*kinds: str) -> pytest.MarkDecorator:
+    """The fixture "pair" is of each of these kinds of ends; see Pair."""
+    return pytest.mark.parametrize("pair", kinds, indirect=True, ids=[IDS[kind] for kind in kinds])
 
 
 def option(sub: int, flags: int, body: bytes) -> bytes:
@@ -51,26 +63,37 @@ class Raw:
 
     def __init__(self, host: Host) -> None:
         with host.inside():
-            self.sock = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+            self.socks = {version: socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW)
+                          for version, family in ((4, socket.AF_INET), (6, socket.AF_INET6))}
 
     def send(self, packets: list[bytes], every: int = 2) -> None:
         """Sends them all, so slowly that the lab's links can hold what is under way."""
         for i, packet in enumerate(packets):
-            self.sock.sendto(packet, (str(ipaddress.ip_address(packet[16:20])), 0))
+            self.socks[packet[0] >> 4].sendto(packet, (craft.destination(packet), 0))
             if i % every == every - 1:
                 time.sleep(0.001)
 
     def close(self) -> None:
-        self.sock.close()
+        for sock in self.socks.values():
+            sock.close()
 
 
 class Pair:
-    """A connection of A to a listener on B; both believe in it when this returns."""
+    """A connection of A to a listener on B; both believe in it when this returns.
 
-    def __init__(self, lab: Any, port: int = PORT, opener: str = "a", source: int = 0) -> None:
+    Each end is "4", "6" or "mapped" (IPv4 by an IPv6 socket). prepare is called with
+    A's socket and with B's listener, before they connect.
+    """
+
+    families = {"a": "4", "b": "4"}
+
+    def __init__(self, lab: Any, port: int = PORT, opener: str = "a", source: int | None = 0, a: str = "4",
+                 b: str = "", prepare: Prepare | None = None) -> None:
         self.lab, self.opener = lab, lab.hosts[opener]
+        self.families = {"a": a, "b": b or a}
+        self.prepare = prepare or (lambda sock: None)
         self.listener = self._listen(lab.b, port)
-        self.a = self._open(self.opener, lab.b.v4, port, source)
+        self.a = self._open(self.opener, port, source)
         self.b, _ = self.listener.accept()
         self.b.settimeout(60)
         self.port = self.a.getsockname()[1]
@@ -78,24 +101,33 @@ class Pair:
             self.talk(1000)
             time.sleep(0.1)
 
-    @staticmethod
-    def _listen(host: Host, port: int) -> socket.socket:
-        with host.inside():
-            sock = socket.socket()
+    def _listen(self, host: Host, port: int) -> socket.socket:
+        kind = self.families["b"]
+        sock = self._socket(host, kind)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(("0.0.0.0", port))
+        if kind != "4":
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, kind == "6")
+        self.prepare(sock)
+        sock.bind(("0.0.0.0" if kind == "4" else "::", port))
         sock.listen(64)
         sock.settimeout(30)
         return sock
 
-    @staticmethod
-    def _open(host: Host, to: str, port: int, source: int) -> socket.socket:
-        with host.inside():
-            sock = socket.socket()
+    def _open(self, host: Host, port: int, source: int | None) -> socket.socket:
+        """source: its port, 0 for any; None: its address is not bound either."""
+        sock = self._socket(host, self.families["a"])
         sock.settimeout(60)
-        sock.bind((host.v4, source))
-        sock.connect((to, port))
+        self.prepare(sock)
+        mapped = MAPPED if self.families["a"] == "mapped" else ""
+        if source is not None:
+            sock.bind((mapped + self.at(host), source))
+        sock.connect((mapped + self.at(self.lab.b), port))
         return sock
+
+    @staticmethod
+    def _socket(host: Host, kind: str) -> socket.socket:
+        with host.inside():
+            return socket.socket(socket.AF_INET if kind == "4" else socket.AF_INET6)
 
     def __enter__(self) -> "Pair":
         return self
@@ -103,6 +135,10 @@ class Pair:
     def __exit__(self, *_: object) -> None:
         for sock in (self.a, self.b, self.listener):
             sock.close()
+
+    def at(self, host: Host) -> str:
+        """A host's address, of the family that is on the wire."""
+        return host.v6 if self.families["a"] == "6" else host.v4
 
     # ---- The programs ----
 
@@ -143,7 +179,7 @@ class Pair:
         for host in (self.opener, self.lab.b):
             conn = self.conn(host)
             assert (conn["state"], conn["migrations"]) == ("idle", moves), conn
-        assert self.conn(self.lab.b)["remote-addr"] == self.opener.v4
+        assert self.conn(self.lab.b)["remote-addr"] == self.at(self.opener)
         self.talk()
 
     # ---- What an observer knows ----
@@ -177,27 +213,37 @@ class Pair:
 
     # ---- Forgeries ----
 
-    def to_a(self, flags: int, src: str = "", **kw: Any) -> bytes:
-        """A segment to A, from B or from elsewhere; at the exact numbers."""
+    def to_a(self, flags: int, src: str = "", dst: str = "", **kw: Any) -> bytes:
+        """A segment to A (or to where it was), from B or from elsewhere; at the exact numbers."""
         kw = {"seq": self.next_b, "ack": self.next_a} | kw
         port = self.listener.getsockname()[1]
-        return craft.ipv4(src or self.lab.b.v4, self.opener.v4, port, self.port, flags, **kw)
+        return craft.packet(src or self.at(self.lab.b), dst or self.at(self.opener), port, self.port, flags, **kw)
 
     def to_b(self, flags: int, src: str = "", sport: int = 0, **kw: Any) -> bytes:
         """The same to B."""
         kw = {"seq": self.next_a, "ack": self.next_b} | kw
         port = self.listener.getsockname()[1]
-        return craft.ipv4(src or self.opener.v4, self.lab.b.v4, sport or self.port, port, flags, **kw)
+        return craft.packet(src or self.at(self.opener), self.at(self.lab.b), sport or self.port, port, flags, **kw)
+
+    def mac64(self, text: bytes, wrong: bool = False) -> bytes:
+        """A MAC by the key of the handshake; wrong: in one bit."""
+        mac = hmac.digest(self.key, text, "sha256")[:8]
+        return bytes([mac[0] ^ wrong]) + mac[1:]
+
+    def signed(self, role: int, seq: int, wrong: bool = False) -> bytes:
+        """An RST option of the end with this role."""
+        mac = self.mac64(b"RST" + struct.pack("!BI", role, seq), wrong)
+        return option(RSTAUTH, ACTIVE * role, bytes(3) + mac)
 
     def mreq(self, token: int, seq: int, reqno: int = 1, sub: int = MREQ, flags: int = ACTIVE,
              nonce: int = 0x01020304, asker: int = 0, wrong: bool = False) -> bytes:
         """MREQ or MANS with a good MAC, unless wrong."""
         addr = ipaddress.ip_address(self.opener.v4).packed
+        if self.families["a"] == "6":   # a hash; a wrong one looks like a NAPT's work
+            flags |= V6
         text = b"MREQ" + struct.pack("!BIIIH4sII", sub << 4 | flags, reqno, token, nonce, self.port, addr,
                                      seq & 0xFFFFFFFF, asker)
-        mac = hmac.digest(self.key, text, "sha256")[:8]
-        if wrong:
-            mac = bytes([mac[0] ^ 1]) + mac[1:]
+        mac = self.mac64(text, wrong)
         return option(sub, flags, struct.pack("!BII8sH4s", reqno & 255, token, nonce, mac, self.port, addr))
 
     def msyn(self, src: str, sport: int = 0, bare: bool = False, seq: int | None = None, token: int | None = None,
@@ -211,8 +257,8 @@ class Pair:
 def again(seg: capture.Segment, src: str = "", dst: str = "", sport: int = 0, dport: int = 0) -> bytes:
     """A captured segment without data once more, from or to another place."""
     opts = b"".join(bytes([kind, len(body) + 2]) + body for kind, body in seg.options)
-    return craft.ipv4(src or seg.src, dst or seg.dst, sport or seg.sport, dport or seg.dport, seg.flags,
-                      seg.seq, seg.ack, opts)
+    return craft.packet(src or seg.src, dst or seg.dst, sport or seg.sport, dport or seg.dport, seg.flags,
+                        seg.seq, seg.ack, opts)
 
 
 class Losing:
