@@ -1,11 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "libmobility/channel.hpp"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <cerrno>
 #include <csignal>
 #include <utility>
+
+#include "libmobility/address.hpp"
 
 namespace mobility {
 
@@ -206,6 +212,22 @@ Awaitable<void> Channel::write(std::string message) {
         left.remove_prefix(static_cast<std::size_t>(*written));
     }
     co_return Result<void>{};
+}
+
+Result<tcp::endpoint> Channel::remote() const {
+    boost::system::error_code failed;
+    const auto there = socket_.remote_endpoint(failed);
+    if (failed) {
+        return error(ENOTCONN, "the channel has ended");
+    }
+    return tcp::endpoint(plain(there.address()), there.port());
+}
+
+std::chrono::microseconds Channel::rtt() {
+    tcp_info info{};
+    socklen_t size = sizeof(info);
+    const int failed = ::getsockopt(socket_.native_handle(), IPPROTO_TCP, TCP_INFO, &info, &size);
+    return std::chrono::microseconds(failed == 0 ? info.tcpi_rtt : 0);
 }
 
 void Channel::close() {

@@ -15,6 +15,7 @@
 #include <array>
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/ip/tcp.hpp>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -60,6 +61,8 @@ class Channel {
     static Awaitable<std::unique_ptr<Channel>> accept(boost::asio::ip::tcp::socket socket,
                                                       const Tls& tls);
 
+    /// From now on no message may be longer; at most kMaxFrame, which is so at first.
+    void limit(std::size_t longest) { frames_.limit(longest); }
     /// The next message. EPIPE when the peer has closed the channel in order,
     /// ECONNRESET when it ended any other way, EMSGSIZE if a frame is too long.
     Awaitable<std::string> read();
@@ -73,7 +76,14 @@ class Channel {
     [[nodiscard]] const Name& peer() const { return peer_; }
     /// "198.51.100.1:4321", the peer's address when the channel was made.
     [[nodiscard]] const std::string& where() const { return where_; }
-    [[nodiscard]] const boost::asio::ip::tcp::socket& socket() const { return socket_; }
+    /// The peer's address as it is now: the connection may have been migrated. An IPv4
+    /// address is one whatever family the socket has. ENOTCONN if the channel has ended.
+    [[nodiscard]] Result<boost::asio::ip::tcp::endpoint> remote() const;
+    /// The kernel's smoothed round-trip time; 0 if it does not say.
+    [[nodiscard]] std::chrono::microseconds rtt();
+    [[nodiscard]] bool is_open() const { return socket_.is_open(); }
+    /// For its options; what is sent on it belongs to TLS.
+    [[nodiscard]] boost::asio::ip::tcp::socket& socket() { return socket_; }
     /// The channel binding "tls-exporter" of RFC 9266; the same at both ends.
     [[nodiscard]] const std::array<std::uint8_t, 32>& exporter() const { return exporter_; }
 

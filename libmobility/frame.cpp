@@ -7,21 +7,21 @@ namespace mobility {
 
 namespace {
 
-bool bad_length(std::size_t length) {
-    return length == 0 || length > kMaxFrame;
+bool bad_length(std::size_t length, std::size_t longest) {
+    return length == 0 || length > longest;
 }
 
-tcpmigrate::Error length_error(std::size_t length) {
+tcpmigrate::Error length_error(std::size_t length, std::size_t longest) {
     return tcpmigrate::make_error(EMSGSIZE, "a message of " + std::to_string(length) +
-                                                " bytes, where 1 to " + std::to_string(kMaxFrame) +
+                                                " bytes, where 1 to " + std::to_string(longest) +
                                                 " are allowed");
 }
 
 }  // namespace
 
 Result<std::string> frame(std::string_view message) {
-    if (bad_length(message.size())) {
-        return length_error(message.size());
+    if (bad_length(message.size(), kMaxFrame)) {
+        return length_error(message.size(), kMaxFrame);
     }
     std::string bytes;
     bytes.reserve(kFrameHead + message.size());
@@ -53,8 +53,8 @@ Result<std::optional<std::string>> FrameReader::next() {
     if (!length) {
         return std::optional<std::string>{};
     }
-    if (bad_length(*length)) {
-        return length_error(*length);
+    if (bad_length(*length, longest_)) {
+        return length_error(*length, longest_);
     }
     if (held() < kFrameHead + *length) {
         return std::optional<std::string>{};

@@ -29,12 +29,15 @@ Result<std::string> frame(std::string_view message);
 /// Finds frames in a stream. After an error the stream cannot be read on.
 class FrameReader {
   public:
+    /// From now on no message may be longer than this, at most kMaxFrame.
+    void limit(std::size_t longest) { longest_ = longest; }
+
     /// Takes received bytes. Whoever calls next() until there is no more before
     /// the next take() never makes it hold more than a frame beside what was taken.
     void take(std::span<const std::byte> bytes);
 
     /// The oldest complete message, which is removed, or nothing if more bytes are
-    /// needed. EMSGSIZE if a head announces nothing, or more than kMaxFrame.
+    /// needed. EMSGSIZE if a head announces nothing, or more than the limit.
     Result<std::optional<std::string>> next();
 
     /// Bytes held, of messages complete or not.
@@ -46,6 +49,7 @@ class FrameReader {
 
     std::string buffer_;
     std::size_t start_ = 0;  ///< what is before was given out
+    std::size_t longest_ = kMaxFrame;
 };
 
 }  // namespace mobility

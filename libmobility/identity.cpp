@@ -113,12 +113,19 @@ Result<Name> Name::parse(std::string_view text) {
 
 Result<Name> Name::of(const X509& certificate) {
     EVP_PKEY* key = X509_get0_pubkey(&certificate);
-    if (key == nullptr || EVP_PKEY_get_id(key) != EVP_PKEY_ED25519) {
+    if (key == nullptr) {
         ERR_clear_error();
-        return make_error(EPROTO, "a certificate whose key is not Ed25519 names no host");
+        return make_error(EPROTO, "a certificate without a key that can be read names no host");
+    }
+    return of(*key);
+}
+
+Result<Name> Name::of(EVP_PKEY& key) {
+    if (EVP_PKEY_get_id(&key) != EVP_PKEY_ED25519) {
+        return make_error(EPROTO, "a key that is not Ed25519 names no host");
     }
     std::uint8_t* der = nullptr;
-    const int length = i2d_PUBKEY(key, &der);
+    const int length = i2d_PUBKEY(&key, &der);
     if (length <= 0) {
         return make_error(EPROTO, "a public key cannot be encoded: " + complaint());
     }

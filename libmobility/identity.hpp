@@ -37,8 +37,9 @@ class Name {
 
     /// 64 hexadecimal digits. EINVAL otherwise.
     static Result<Name> parse(std::string_view text);
-    /// Of a certificate that a peer has shown. EPROTO if its key is not Ed25519.
+    /// Of a certificate that a peer has shown, or of a key. EPROTO if it is not Ed25519.
     static Result<Name> of(const X509& certificate);
+    static Result<Name> of(EVP_PKEY& key);
 
     [[nodiscard]] std::span<const std::uint8_t, kSize> bytes() const { return bytes_; }
     /// 64 lower-case hexadecimal digits.

@@ -62,14 +62,31 @@ class Reader {
 
     /// As many as there are, by `one`; none if there are too many.
     template <typename Field, typename One>
-    auto list(const Field& field, One one) {
+    auto list(const Field& field, std::size_t most, const char* what, One one) {
         std::vector<decltype(one(*field.begin()))> out;
-        const auto size = static_cast<std::size_t>(field.size());
-        require(size > 0 && size <= kMaxConnections, "not 1 to 2048 connections");
-        if (size <= kMaxConnections) {
+        const bool good = static_cast<std::size_t>(field.size()) <= most;
+        require(good, what);
+        if (good) {
             std::ranges::transform(field, std::back_inserter(out), one);
         }
         return out;
+    }
+
+    /// At least one.
+    template <typename Field, typename One>
+    auto connections(const Field& field, One one) {
+        const char* what = "not 1 to 2048 connections";
+        require(!field.empty(), what);
+        return list(field, kMaxConnections, what, one);
+    }
+
+    Ticket ticket(const v1::Ticket& field) {
+        // Beyond what a date can be, it never ends all the same.
+        const auto expires = std::min<std::uint64_t>(field.expires(), 1ULL << 48);
+        return {bytes<32>(field.issuer(), "no key of 32 bytes"),
+                Name(bytes<Name::kSize>(field.guest(), "no host of 32 bytes")), pair(field.pair()),
+                std::chrono::sys_seconds(std::chrono::seconds(expires)),
+                bytes<64>(field.signature(), "no signature of 64 bytes")};
     }
 
     /// The message, if nothing was wrong.
@@ -106,7 +123,10 @@ To known(From value, To last) {
 Result<ToServer> decode(const v1::Hello& in) {
     Reader read;
     return read.result<ToServer>(
-        Hello{in.version(), read.text(in.software()), read.text(in.enrolment())}, "Hello");
+        Hello{in.version(), read.text(in.software()), read.text(in.enrolment()),
+              read.list(in.tickets(), kMaxTickets, "more than 64 tickets",
+                        [&](const auto& one) { return read.ticket(one); })},
+        "Hello");
 }
 
 Ports decode_ports(Reader& read, const v1::Ports& in) {
@@ -116,12 +136,13 @@ Ports decode_ports(Reader& read, const v1::Ports& in) {
 
 Result<ToServer> decode(const v1::Report& in) {
     Reader read;
-    Report out{read.part(in.own()),
-               read.part(in.peer()),
-               read.ip(in.before()),
-               read.ip(in.peer_before()),
-               read.ip(in.after()),
-               read.list(in.connections(), [&](const auto& c) { return decode_ports(read, c); })};
+    Report out{
+        read.part(in.own()),
+        read.part(in.peer()),
+        read.ip(in.before()),
+        read.ip(in.peer_before()),
+        read.ip(in.after()),
+        read.connections(in.connections(), [&](const auto& c) { return decode_ports(read, c); })};
     read.require(out.own.host != out.peer.host, "the same host at both ends");
     read.require(out.before.is_v4() == out.peer_before.is_v4(), "addresses of two families before");
     return read.result<ToServer>(std::move(out), "Report");
@@ -144,6 +165,14 @@ void put(const Hello& from, v1::ToServer& to) {
     out.set_version(from.version);
     out.set_software(from.software);
     out.set_enrolment(from.enrolment);
+    for (const auto& ticket : from.tickets) {
+        auto& added = *out.add_tickets();
+        added.set_issuer(raw(ticket.issuer));
+        added.set_guest(raw(ticket.guest.bytes()));
+        added.set_pair(raw(ticket.pair));
+        added.set_expires(static_cast<std::uint64_t>(ticket.expires.time_since_epoch().count()));
+        added.set_signature(raw(ticket.signature));
+    }
 }
 
 void put(const PairPart& from, v1::PairPart& out) {
@@ -212,7 +241,8 @@ Result<ToHost> decode(const v1::Notice& in) {
     Reader read;
     return read.result<ToHost>(
         Notice{read.pair(in.pair()), in.judgement(), in.step(), read.ip(in.peer()), in.trial(),
-               read.list(in.connections(), [&](const auto& c) { return decode_resume(read, c); })},
+               read.connections(in.connections(),
+                                [&](const auto& c) { return decode_resume(read, c); })},
         "Notice");
 }
 

@@ -18,6 +18,7 @@
 #include "libmobility/frame.hpp"
 #include "libmobility/identity.hpp"
 #include "libmobility/pair.hpp"
+#include "libmobility/ticket.hpp"
 
 namespace mobility {
 
@@ -25,13 +26,16 @@ namespace mobility {
 constexpr std::uint32_t kVersion = 1;
 
 /// Bounds; a message beyond them is malformed.
-constexpr std::size_t kMaxConnections = 2048;  ///< of a Report or Notice
-constexpr std::size_t kMaxText = 256;          ///< bytes of any string
+constexpr std::size_t kMaxConnections = 2048;             ///< of a Report or Notice
+constexpr std::size_t kMaxText = 256;                     ///< bytes of any string
+constexpr std::size_t kMaxTickets = 64;                   ///< of a Hello
+constexpr std::size_t kMaxHello = std::size_t{16} << 10;  ///< bytes of an encoded Hello
 
 struct Hello {
     std::uint32_t version = kVersion;
     std::string software;
     std::string enrolment;
+    std::vector<Ticket> tickets;
 
     bool operator==(const Hello&) const = default;
 };

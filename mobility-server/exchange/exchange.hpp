@@ -41,6 +41,8 @@ struct Limits {
     Duration keep = std::chrono::minutes(2);          ///< after the last word about a pair
     Duration silence = std::chrono::seconds(5);       ///< until a peer counts as silent
     Duration slack = std::chrono::milliseconds(200);  ///< of a step, beyond two round trips
+
+    bool operator==(const Limits&) const = default;
 };
 
 /// What is to be sent, and on which channel.
@@ -81,6 +83,9 @@ class Exchange {
     Saying expire(Time now);
     [[nodiscard]] std::optional<Time> next() const;
 
+    /// For what happens from now on; what is beyond them stays.
+    void set_limits(const Limits& limits) { limits_ = limits; }
+    [[nodiscard]] const Limits& limits() const { return limits_; }
     [[nodiscard]] std::size_t pairs() const { return pairs_.size(); }
     [[nodiscard]] const Counters& counters() const { return counters_; }
 

@@ -78,7 +78,8 @@ void save_exchange() {
     const auto v6 = make_address("2001:db8::1");
     const mobility::PairId pair{1, 2, 3};
     const mobility::Name other({7});
-    save("hello", ToServer(mobility::Hello{1, "mobility-client", "token"}));
+    save("hello", ToServer(mobility::Hello{1, "mobility-client", "token", {}}));
+    save("hello_tickets", ToServer(mobility::Hello{1, "", "", {{{}, other, pair, {}, {}}}}));
     save("report", ToServer(mobility::Report{
                        {{}, v4, {}}, {other, v6, {}}, v4, v4, v6, {{1, 2, 1}, {3, 4, 5}}}));
     save("outcome", ToServer(mobility::Outcome{pair, 1, 2, true}));

@@ -15,6 +15,7 @@ namespace {
 
 using boost::asio::ip::make_address;
 using testing::HasSubstr;
+using namespace std::chrono_literals;  // NOLINT(google-build-using-namespace)
 
 Report report() {
     return {{Name({1}), make_address("192.168.1.11"), PairId{7}},
@@ -30,8 +31,9 @@ Notice notice() {
 }
 
 std::vector<ToServer> to_server() {
-    return {Hello{1, "mobility-client 0.1", "token"}, report(), Outcome{PairId{1}, 2, 3, true},
-            Forget{PairId{4}}};
+    const Ticket ticket{{1}, Name({2}), PairId{3}, std::chrono::sys_seconds(1s), {4}};
+    return {Hello{1, "mobility-client 0.1", "token", {}}, Hello{1, "", "", {ticket, ticket}},
+            report(), Outcome{PairId{1}, 2, 3, true}, Forget{PairId{4}}};
 }
 
 std::vector<ToHost> to_host() {
@@ -70,6 +72,9 @@ TEST(ExchangeMessage, LongestReportAndNoticeFitAFrame) {
     auto longest = report();
     longest.connections.assign(kMaxConnections, {65535, 65534, 65533});
     EXPECT_TRUE(frame(encode(ToServer(longest))));
+    Hello hello{kVersion, std::string(kMaxText, 'x'), std::string(kMaxText, 'x'), {}};
+    hello.tickets.assign(kMaxTickets, {{}, {}, {}, std::chrono::sys_seconds(1s * (1LL << 48)), {}});
+    EXPECT_LE(encode(ToServer(hello)).size(), kMaxHello);
     EXPECT_TRUE(decode_to_server(encode(ToServer(longest))));
     auto told = notice();
     told.connections.assign(kMaxConnections, {65535, 65534, 65533, 65532});
@@ -135,6 +140,16 @@ TEST(ExchangeMessage, OtherBadMessagesAreRefusedAndSayWhy) {
                     encode(ToServer(Hello{})),
                     [](auto& w) { w.mutable_hello()->set_enrolment(std::string(257, 'x')); }),
                 HasSubstr("text"));
+    EXPECT_THAT(complaint_about<v1::ToServer>(encode(ToServer(Hello{})),
+                                              [](auto& w) { w.mutable_hello()->add_tickets(); }),
+                HasSubstr("key of 32 bytes"));
+    EXPECT_THAT(complaint_about<v1::ToServer>(encode(ToServer(Hello{})),
+                                              [](auto& w) {
+                                                  for (std::size_t i = 0; i <= kMaxTickets; i++) {
+                                                      w.mutable_hello()->add_tickets();
+                                                  }
+                                              }),
+                HasSubstr("64 tickets"));
     EXPECT_THAT(
         complaint_about<v1::ToServer>(encode(ToServer(Hello{})), [](auto& w) { w.clear_what(); }),
         HasSubstr("kind"));

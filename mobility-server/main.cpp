@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// mobility-server: command line, signals, systemd. SIGHUP reloads, SIGTERM and SIGINT
+// end it; hosts then connect again and report again when it is back.
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+#include <sys/resource.h>
+#include <systemd/sd-daemon.h>
+
+#include <CLI/CLI.hpp>
+#include <boost/asio/signal_set.hpp>
+#include <chrono>
+#include <csignal>
+#include <cstdlib>
+#include <exception>
+#include <iostream>
+
+#include "config/config.hpp"
+#include "metrics/metrics.hpp"
+
+namespace {
+
+using namespace mobility;          // NOLINT(google-build-using-namespace)
+using namespace mobility::server;  // NOLINT(google-build-using-namespace)
+using tcpmigrate::Result;
+namespace asio = boost::asio;
+
+constexpr const char* kDefaultFile = "/etc/mobility-server/mobility-server.toml";
+constexpr const char* kFooter = R"(
+Files:
+  /etc/mobility-server/mobility-server.toml   every setting, with its default
+  /etc/mobility-server/hosts                  names of the hosts that may use the server
+  /etc/mobility-server/tokens                 tokens with which hosts can enrol
+
+Start:
+  openssl rand -hex 16 | install -m 640 -g mobility-server /dev/stdin /etc/mobility-server/tokens
+  systemctl start mobility-server
+  mobility-server --identity                  prints the name that clients need)";
+
+struct Options {
+    std::string file = kDefaultFile;
+    bool file_given = false;
+    bool check = false;
+    bool identity = false;
+};
+
+Result<Config> read_config(const Options& options) {
+    auto config = load_config(options.file);
+    // Without a file all is as it is by default; one that was named has to be there.
+    if (!config && config.error().is(ENOENT) && !options.file_given) {
+        return Config();
+    }
+    return config;
+}
+
+/// To standard error: systemd's journal takes it from there. No time: it has its own.
+Log make_log(const std::string& level) {
+    auto log = std::make_shared<spdlog::logger>("mobility-server",
+                                                std::make_shared<spdlog::sinks::stderr_sink_st>());
+    const bool journal = std::getenv("JOURNAL_STREAM") != nullptr;  // NOLINT(concurrency-*)
+    log->set_pattern(journal ? "level=%l %v" : "time=%Y-%m-%dT%H:%M:%S.%e%z level=%l %v");
+    log->set_level(spdlog::level::from_str(level));
+    log->flush_on(spdlog::level::trace);
+    return log;
+}
+
+/// A descriptor for every channel, and some.
+void raise_descriptors(std::size_t channels, Log& log) {
+    rlimit limit{};
+    const rlim_t wanted = channels + 1'000;
+    if (::getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < wanted) {
+        limit.rlim_cur = std::min<rlim_t>(wanted, limit.rlim_max);
+        static_cast<void>(::setrlimit(RLIMIT_NOFILE, &limit));
+        if (limit.rlim_cur < wanted) {
+            log->warn("event=few-descriptors limit={} wanted={} hint=\"raise LimitNOFILE\"",
+                      limit.rlim_cur, wanted);
+        }
+    }
+}
+
+class Program {
+  public:
+    Program(Options options, Config config, Name name, Tls tls, Admission admission)
+        : options_(std::move(options)),
+          config_(std::move(config)),
+          name_(name),
+          tls_(std::move(tls)),
+          admission_(std::move(admission)),
+          log_(make_log(config_.log_level)),
+          service_(io_, tls_, admission_, config_.service, config_.exchange, log_),
+          metrics_(io_, service_),
+          signals_(io_, SIGINT, SIGTERM, SIGHUP),
+          watchdog_(io_) {}
+
+    Result<void> run() {
+        raise_descriptors(config_.service.channels + config_.service.strangers, log_);
+        for (const auto& where : config_.listen) {
+            const auto there = service_.listen(where);
+            if (!there) {
+                return there.error();
+            }
+        }
+        if (config_.metrics) {
+            const auto there = metrics_.listen(*config_.metrics);
+            if (!there) {
+                return there.error();
+            }
+        }
+        log_->info("event=started name={} version={}", name_.to_string(), MOBILITY_VERSION);
+        wait_for_signal();
+        feed_watchdog();
+        sd_notify(0, "READY=1");
+        io_.run();
+        log_->info("event=stopped");
+        return {};
+    }
+
+  private:
+    void wait_for_signal() {
+        signals_.async_wait([this](const boost::system::error_code& failed, int signal) {
+            if (failed) {
+                return;
+            }
+            if (signal == SIGHUP) {
+                reload();
+                return wait_for_signal();
+            }
+            log_->info("event=stopping signal={}", signal);
+            sd_notify(0, "STOPPING=1");
+            watchdog_.cancel();
+            metrics_.stop();
+            service_.stop();
+        });
+    }
+
+    void reload() {
+        sd_notify(0, "RELOADING=1");
+        auto config = read_config(options_);
+        const auto admission = config ? admission_.reload() : Result<void>(config.error());
+        if (!admission) {
+            log_->error("event=reload-failed error=\"{}\" hint=\"nothing has changed\"",
+                        admission.error().message);
+        } else {
+            log_->set_level(spdlog::level::from_str(config->log_level));
+            service_.review(config->service, config->exchange);
+            log_->info("event=reloaded");
+        }
+        sd_notify(0, "READY=1");
+    }
+
+    void feed_watchdog() {
+        std::uint64_t microseconds = 0;
+        if (sd_watchdog_enabled(0, &microseconds) <= 0) {
+            return;
+        }
+        sd_notify(0, "WATCHDOG=1");
+        watchdog_.expires_after(std::chrono::microseconds(microseconds / 3));
+        watchdog_.async_wait([this](const boost::system::error_code& failed) {
+            if (!failed) {
+                feed_watchdog();
+            }
+        });
+    }
+
+    Options options_;
+    Config config_;
+    Name name_;
+    Tls tls_;
+    Admission admission_;
+    Log log_;
+    asio::io_context io_{1};
+    Service service_;
+    MetricsListener metrics_;
+    asio::signal_set signals_;
+    asio::steady_timer watchdog_;
+};
+
+Result<void> start(const Options& options) {
+    auto config = read_config(options);
+    if (!config) {
+        return config.error();
+    }
+    auto admission = Admission::load(config->admission);
+    if (!admission || options.check) {
+        return admission ? Result<void>() : admission.error();
+    }
+    // Only the server itself makes one: it has to own the file.
+    const auto identity = options.identity ? Identity::load(config->identity)
+                                           : Identity::load_or_create(config->identity);
+    if (!identity) {
+        return identity.error();
+    }
+    if (options.identity) {
+        std::cout << identity->name().to_string() << '\n';
+        return {};
+    }
+    auto tls = Tls::create(*identity);
+    if (!tls) {
+        return tls.error();
+    }
+    return Program(options, std::move(*config), identity->name(), std::move(*tls),
+                   std::move(*admission))
+        .run();
+}
+
+int run_program(int argc, char** argv) {
+    Options options;
+    CLI::App app("Tells hosts that have moved where their peers are, so that they can resume.");
+    app.footer(kFooter);
+    app.set_version_flag("--version", MOBILITY_VERSION);
+    auto* file =
+        app.add_option("-c,--config", options.file, "configuration")->capture_default_str();
+    app.add_flag("--check", options.check, "read the configuration, say what is wrong, and end");
+    app.add_flag("--identity", options.identity,
+                 "print the server's name, which it gives itself at its first start, and end");
+    CLI11_PARSE(app, argc, argv);
+    options.file_given = file->count() > 0;
+    const auto done = start(options);
+    if (!done) {
+        std::cerr << "mobility-server: " << done.error().message << '\n';
+        return 1;
+    }
+    return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    try {
+        return run_program(argc, argv);
+    } catch (const std::exception& e) {
+        std::cerr << "mobility-server: " << e.what() << '\n';
+        return 1;
+    }
+}

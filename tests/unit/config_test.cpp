@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The server's configuration file.
+#include "config/config.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cerrno>
+#include <fstream>
+#include <regex>
+
+namespace mobility::server {
+namespace {
+
+using boost::asio::ip::make_address;
+using std::chrono::seconds;
+using testing::HasSubstr;
+
+std::string wrong(const std::string& text) {
+    const auto config = parse_config(text, "file");
+    EXPECT_FALSE(config) << text;
+    return config ? "" : config.error().message;
+}
+
+TEST(ServerConfig, EmptyFileIsTheDefault) {
+    const auto config = parse_config("", "file");
+    ASSERT_TRUE(config);
+    EXPECT_EQ(config->listen, Config().listen);
+    EXPECT_FALSE(config->metrics);
+}
+
+TEST(ServerConfig, SettingsAreTaken) {
+    const auto config = parse_config(R"(
+[server]
+listen = ["192.0.2.1:1234", "[2001:db8::1]:7790"]
+identity = "/key"
+[admission]
+hosts = "/hosts"
+[metrics]
+listen = "127.0.0.1:9790"
+[log]
+level = "debug"
+[limits]
+channels = 7
+keep_seconds = 9
+unsent_bytes = 70000
+)",
+                                     "file");
+    ASSERT_TRUE(config) << config.error().message;
+    EXPECT_EQ(config->listen, (std::vector<Config::Endpoint>{
+                                  {make_address("192.0.2.1"), 1234},
+                                  {make_address("2001:db8::1"), 7790},
+                              }));
+    EXPECT_EQ(config->identity, "/key");
+    EXPECT_EQ(config->admission.hosts, "/hosts");
+    EXPECT_EQ(config->metrics, Config::Endpoint(make_address("127.0.0.1"), 9790));
+    EXPECT_EQ(config->log_level, "debug");
+    EXPECT_EQ(config->service.channels, 7);
+    EXPECT_EQ(config->service.unsent, 70000);
+    EXPECT_EQ(config->exchange.keep, seconds(9));
+}
+
+/// The file that is installed says what the defaults are, and nothing else.
+TEST(ServerConfig, DocumentedFileIsTheDefault) {
+    std::ifstream in(MOBILITY_SERVER_TOML);
+    std::string text{std::istreambuf_iterator<char>(in), {}};
+    ASSERT_FALSE(text.empty());
+    const auto config = parse_config(text, "file");
+    ASSERT_TRUE(config) << config.error().message;
+    const Config standard;
+    EXPECT_EQ(config->listen, standard.listen);
+    EXPECT_EQ(config->identity, standard.identity);
+    EXPECT_EQ(config->admission, standard.admission);
+    EXPECT_EQ(config->service, standard.service);
+    EXPECT_EQ(config->exchange, standard.exchange);
+    EXPECT_EQ(config->metrics, standard.metrics);
+    EXPECT_EQ(config->log_level, standard.log_level);
+    // What is only shown is right as well.
+    const auto shown = std::regex_replace(text, std::regex("# (listen = )"), "$1");
+    EXPECT_TRUE(parse_config(shown, "file")->metrics);
+}
+
+TEST(ServerConfig, MistakesAreNamedWithTheirLine) {
+    EXPECT_THAT(wrong("[limits\n"), HasSubstr("file:1: "));
+    EXPECT_THAT(wrong("[limits]\n\nchanels = 7\n"),
+                HasSubstr("file:3: there is no setting \"chanels\" in [limits]"));
+    EXPECT_THAT(wrong("[limit]\nchannels = 7\n"), HasSubstr("\"channels\" in [limit]"));
+    EXPECT_THAT(wrong("channels = 7\n"), HasSubstr("\"channels\" is no section"));
+    EXPECT_THAT(wrong("[limits]\nchannels = 0\n"), HasSubstr("file:2: channels must be a number"));
+    EXPECT_THAT(wrong("[limits]\nchannels = \"7\"\n"), HasSubstr("channels must be a number"));
+    EXPECT_THAT(wrong("[limits]\nunsent_bytes = 100\n"), HasSubstr("unsent_bytes"));
+    EXPECT_THAT(wrong("[server]\nidentity = 7\n"), HasSubstr("identity must be a text"));
+    EXPECT_THAT(wrong("[log]\nlevel = \"loud\"\n"), HasSubstr("trace, debug, info"));
+    EXPECT_THAT(wrong("[server]\nlisten = \"[::]:1\"\n"), HasSubstr("must be a list"));
+    for (const auto* address : {"::1:7790", "192.0.2.1", "192.0.2.1:", "192.0.2.1:65536",
+                                "[192.0.2.1]:1", "name:1", "192.0.2.1:1x"}) {
+        EXPECT_THAT(wrong("[server]\nlisten = [\"" + std::string(address) + "\"]\n"),
+                    HasSubstr("file:2: listen must be an address and a port"))
+            << address;
+    }
+}
+
+TEST(ServerConfig, FileThatCannotBeReadIsNamed) {
+    const auto config = load_config("/nonexistent/file.toml");
+    ASSERT_FALSE(config);
+    EXPECT_TRUE(config.error().is(ENOENT));
+    EXPECT_THAT(config.error().message, HasSubstr("/nonexistent/file.toml"));
+}
+
+}  // namespace
+}  // namespace mobility::server
