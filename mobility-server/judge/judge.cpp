@@ -2,6 +2,7 @@
 #include "judge.hpp"
 
 #include <algorithm>
+#include <unordered_map>
 #include <utility>
 
 namespace mobility::judge {
@@ -39,19 +40,21 @@ bool each_others_peer(const Report& first, const Report& last) {
     return first.host == last.peer && last.host == first.peer && first.host != last.host;
 }
 
-/// A2.6: crosswise, or by the proxy's port, which both ends have as their peer's.
-bool same_connection(const Ports& a, const Ports& b, bool relayed) {
-    return relayed ? a.peer == b.peer : a.own == b.peer && a.peer == b.own;
-}
-
+/// A2.6: crosswise, or by the proxy's port, which both ends have as their peer's. By
+/// an index, since a report may have thousands.
 std::vector<Match> matches(const Report& first, const Report& last, bool relayed) {
+    const auto key = [relayed](std::uint16_t own, std::uint16_t peer) {
+        return relayed ? peer : std::uint32_t{own} << 16 | peer;
+    };
+    std::unordered_map<std::uint32_t, const Ports*> of_last;
+    for (const auto& b : last.connections) {
+        of_last.emplace(key(b.own, b.peer), &b);
+    }
     std::vector<Match> found;
     for (const auto& a : first.connections) {
-        const auto b = std::ranges::find_if(last.connections, [&](const Ports& other) {
-            return same_connection(a, other, relayed);
-        });
-        if (b != last.connections.end()) {
-            found.emplace_back(a, *b);
+        const auto b = of_last.find(relayed ? key(0, a.peer) : key(a.peer, a.own));
+        if (b != of_last.end()) {
+            found.emplace_back(a, *b->second);
         }
     }
     return found;
