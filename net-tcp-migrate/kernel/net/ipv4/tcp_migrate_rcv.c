@@ -571,19 +571,21 @@ static bool tcp_mig_sk_takes(struct net *net, const struct sock *sk,
 				    tcp_mig_sdif(skb));
 }
 
-/* By the token in the option; one that is for another family or device is of
- * no connection here.
- */
+/* @found, whose reference is taken over, if it can take the segment; else NULL. */
+static struct sock *tcp_mig_demux_checked(struct net *net, struct sock *found,
+					  const struct sk_buff *skb)
+{
+	if (!found || tcp_mig_sk_takes(net, found, skb))
+		return found;
+	sock_gen_put(found);
+	return NULL;
+}
+
 static struct sock *tcp_mig_demux_token(struct net *net,
 					const struct sk_buff *skb, u32 token)
 {
-	struct sock *found = tcp_mig_token_lookup(net, token);
-
-	if (found && !tcp_mig_sk_takes(net, found, skb)) {
-		sock_gen_put(found);
-		found = NULL;
-	}
-	return found;
+	return tcp_mig_demux_checked(net, tcp_mig_token_lookup(net, token),
+				     skb);
 }
 
 static struct sock *tcp_mig_demux_alias(struct net *net,
@@ -591,16 +593,12 @@ static struct sock *tcp_mig_demux_alias(struct net *net,
 					const struct sock *sk)
 {
 	struct tcp_mig_tuple t;
-	struct sock *found;
 
+	if (!tcp_mig_alias_takes(net, sk, tcp_hdr(skb)))
+		return NULL;
 	tcp_mig_skb_tuple(skb, &t);
-	found = tcp_mig_alias_lookup(net, &t, NULL);
-	if (found && (!tcp_mig_alias_takes(net, sk, tcp_hdr(skb)) ||
-		      !tcp_mig_sk_takes(net, found, skb))) {
-		sock_gen_put(found);
-		found = NULL;
-	}
-	return found;
+	return tcp_mig_demux_checked(net, tcp_mig_alias_lookup(net, &t, NULL),
+				     skb);
 }
 
 /* Runs without the socket lock, under RCU; takes over @sk's reference. */
