@@ -17,7 +17,7 @@ import pytest
 from tcplab import capture, craft, genl
 from tcplab.topology import wait_for
 from wire import (ACK, CONFIRM, FIN, LENGTHS, MANS, PORT, RST, SETTLE, SYN, Losing, Pair, Raw, again, changed,
-                  families, option, settled, size)
+                  families, inject, option, settled, size)
 
 RTT = 0.05
 AT = {"a": "g2", "b": "g1", "s": "core"}
@@ -34,10 +34,7 @@ def pair(make_lab, request):
 
 def send(pair, *packets):
     """S sends, and everything it causes has happened when this returns."""
-    raw = Raw(pair.lab.s)
-    raw.send(list(packets))
-    raw.close()
-    time.sleep(SETTLE)
+    inject(pair.lab.s, *packets)
 
 
 def strange(pair, sport=0):

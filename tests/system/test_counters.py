@@ -12,7 +12,7 @@ import pytest
 from tcplab import capture, craft
 from tcplab.topology import wait_for
 from test_options import md5_key
-from wire import ACK, PORT, RST, SETTLE, SYN, Losing, Pair, Raw, changed, settled
+from wire import ACK, PORT, RST, SETTLE, SYN, Losing, Pair, changed, inject, settled
 
 RTT = 0.05
 AT = {"a": "g2", "b": "g1", "s": "core"}
@@ -31,18 +31,10 @@ def pair(lab):
         yield p
 
 
-def send(host, *packets):
-    """A host sends these under any name; what follows has happened."""
-    raw = Raw(host)
-    raw.send(list(packets))
-    raw.close()
-    time.sleep(SETTLE)
-
-
 def forge(pair):
     """S resets A's end, in B's name."""
     pair.learn()
-    send(pair.lab.s, pair.to_a(RST, ack=0))
+    inject(pair.lab.s, pair.to_a(RST, ack=0))
 
 
 def answers(pair):
@@ -57,7 +49,7 @@ def test_bad_state(pair):
     pair.learn()
     pair.b.setsockopt(TCP, *md5_key("192.0.2.99"))
     before = pair.lab.b.counters()
-    send(pair.lab.s, pair.msyn(pair.lab.s.v4))
+    inject(pair.lab.s, pair.msyn(pair.lab.s.v4))
     assert changed(pair.lab.b, before) == {"BadState": 1}
     assert answers(pair) == [RST | ACK]
     pair.unharmed()
@@ -74,10 +66,10 @@ def test_bad_tuple(pair, sport, dport):
     pair.learn()
     before = pair.lab.b.counters()
     packet = pair.msyn(pair.lab.s.v4, 5555)
-    send(pair.lab.s, with_ports(packet, sport, dport))
+    inject(pair.lab.s, with_ports(packet, sport, dport))
     assert changed(pair.lab.b, before) == {"BadTuple": 1}
     assert answers(pair) == []
-    send(pair.lab.s, packet)
+    inject(pair.lab.s, packet)
     assert changed(pair.lab.b, before) == {"BadTuple": 1, "MsynRcvd": 1, "AnswerSent": 1}
     pair.unharmed()
 
@@ -227,6 +219,6 @@ def test_plain_synack_is_no_answer(pair):
     """A SYN,ACK without the option from where A has not asked is neither counted nor answered."""
     pair.learn()
     before = pair.lab.a.counters()
-    send(pair.lab.s, pair.to_a(SYN | ACK, seq=7, ack=pair.next_a))
+    inject(pair.lab.s, pair.to_a(SYN | ACK, seq=7, ack=pair.next_a))
     assert "NotMigrate" not in changed(pair.lab.a, before)
     pair.unharmed()

@@ -21,7 +21,7 @@ from conftest import VIRTUAL
 from tcplab import genl
 from tcplab.topology import CTL, wait_for
 from test_interface import command, move_self
-from wire import ACTIVE, MREQ, RST, RSTAUTH, SETTLE, Losing, Pair, Raw, changed, option, settled
+from wire import ACTIVE, MREQ, RST, RSTAUTH, SETTLE, Losing, Pair, changed, inject, option, settled
 
 RTT = 0.05
 SMALL = 0.006
@@ -372,20 +372,12 @@ def stranger(pair, step, kind):
     pair.key = {"in-band": pair.key, "strong": derived(pair, SECRET), "other": derived(pair, OTHER)}[kind]
 
 
-def send(pair, packet):
-    """S sends it, and all that follows has happened."""
-    raw = Raw(pair.lab.s)
-    raw.send([packet])
-    raw.close()
-    time.sleep(SETTLE)
-
-
 @SIGNATURES
 def test_request_of_a_stranger(pair, step, key_id, kind, refusal):
     """It is answered if it is made with a key that B accepts, and else refused."""
     stranger(pair, step, kind)
     before = pair.lab.b.counters()
-    send(pair, pair.msyn(pair.lab.s.v4, 5555, sub=MREQ, flags=ACTIVE | key_id))
+    inject(pair.lab.s, pair.msyn(pair.lab.s.v4, 5555, sub=MREQ, flags=ACTIVE | key_id))
     assert changed(pair.lab.b, before) == ({refusal: 1} if refusal else {"MsynRcvd": 1, "AnswerSent": 1})
     pair.unharmed()
 
@@ -403,7 +395,7 @@ def test_reset_of_a_stranger(pair, step, key_id, kind, refusal):
     if step == "required":      # and A has a key with which it can ask
         strengthen(pair, "promote")
     before = pair.lab.a.counters()
-    send(pair, signed_rst(pair, key_id))
+    inject(pair.lab.s, signed_rst(pair, key_id))
     delta = changed(pair.lab.a, before)
     if refusal:
         assert (delta.get("RstAuthBad"), delta.get("RstDeferred"), delta.get("Commit")) == (1, 1, 1), delta

@@ -15,7 +15,7 @@ import pytest
 from tcplab import capture, craft
 from tcplab.genl import TRIAL
 from tcplab.topology import wait_for
-from wire import ACK, PORT, RST, SETTLE, SYN, SYN_OPTIONS, Losing, Pair, Raw, changed, families, settled
+from wire import ACK, PORT, RST, SETTLE, SYN, SYN_OPTIONS, Losing, Pair, Raw, changed, families, inject, settled
 
 RTT = 0.05
 AT = {"a": "g2", "b": "g1", "s": "core"}
@@ -29,14 +29,6 @@ def pair(make_lab, request):
     with Pair(lab, a=getattr(request, "param", "4")) as p:
         p.learn()
         yield p
-
-
-def send(host, *packets):
-    """A host sends, and everything it causes has happened when this returns."""
-    raw = Raw(host)
-    raw.send(list(packets))
-    raw.close()
-    time.sleep(SETTLE)
 
 
 def heard(host, port):
@@ -56,7 +48,7 @@ def test_token_in_a_request_of_the_other_family(pair):
     seq = pair.next_a - 1
     msyn = craft.packet(source, target, 5555, PORT, SYN, seq, 0, SYN_OPTIONS + pair.mreq(pair.token_b, seq))
     before = lab.b.counters()
-    send(lab.s, *[msyn] * 3)
+    inject(lab.s, *[msyn] * 3)
     assert changed(lab.b, before) == {"NoToken": 3}
     assert [s.flags for s in heard(lab.s, 5555)] == [RST | ACK] * 3
     pair.unharmed()
@@ -74,7 +66,7 @@ def test_token_in_an_answer_of_the_other_family(pair):
         seq = pair.next_b - 1
         answer = craft.packet(source, target, PORT, pair.port, SYN | ACK, seq, pair.next_a,
                               SYN_OPTIONS + pair.mreq(pair.token_a, seq, sub=6, flags=0))
-        send(lab.s, answer)
+        inject(lab.s, answer)
         assert not {"BadAnswer", "BadMac", "AnswerRcvd"} & set(changed(lab.a, before))
     settled(pair, lab.a, 1)
     pair.unharmed(moves=1)
@@ -86,7 +78,7 @@ def test_namespace_that_is_off_answers_as_any(pair):
     lab.b.sysctl("net.tcp_migrate.enabled", 0)
     seq = pair.next_a - 1
     msyn = craft.packet(lab.s.v4, lab.b.v4, 5555, PORT, SYN, seq, 0, SYN_OPTIONS + pair.mreq(pair.token_b ^ 1, seq))
-    send(lab.s, msyn)
+    inject(lab.s, msyn)
     assert [s.flags for s in heard(lab.s, 5555)][0] == SYN | ACK
     pair.unharmed()
 
@@ -110,7 +102,7 @@ def test_request_for_a_tuple_keeps_nobody_out(pair):
     with Second(pair, opener="s") as other:
         other.learn()
         new = lab.a.attach("core")
-        send(lab.s, other.msyn(new.v4, pair.port))
+        inject(lab.s, other.msyn(new.v4, pair.port))
         before = lab.b.counters()
         lab.migrator(lab.a, lab.a.points[0], new, False)
         lab.a.detach(lab.a.points[0])
@@ -123,30 +115,8 @@ def test_request_for_a_tuple_keeps_nobody_out(pair):
 
 # ---- By a tuple that was left ----
 
-@pytest.mark.parametrize("cookies", [0, 1, 2])
-def test_another_host_connects_from_the_old_address(pair, cookies):
-    """The tuple that A has left is another host's now: that one is served, with and without SYN cookies."""
-    lab = pair.lab
-    lab.b.sysctl("net.ipv4.tcp_syncookies", cookies)
-    old = lab.a.v4
-    lab.a.move("core")
-    settled(pair, lab.b, 1)
-    lab.s.attach("g2", v4=old)
-    with lab.s.inside():
-        sock = socket.socket()
-    with sock:
-        sock.settimeout(10)
-        sock.bind((old, pair.port))
-        sock.connect((lab.b.v4, PORT))
-        accepted, _ = pair.listener.accept()
-        with accepted:
-            pair.say(sock, accepted)
-            pair.say(accepted, sock)
-    pair.unharmed(moves=1)
-
-
-def test_time_wait_on_the_old_tuple_answers_its_own(pair):
-    """A connection that began on the tuple A has left, and ended: its last FIN, sent again, is acknowledged."""
+def taken_over(pair):
+    """A moves, and S connects to the same listener from A's old address and port: both ends of that."""
     lab = pair.lab
     old = lab.a.v4
     lab.a.move("core")
@@ -157,7 +127,26 @@ def test_time_wait_on_the_old_tuple_answers_its_own(pair):
     sock.settimeout(10)
     sock.bind((old, pair.port))
     sock.connect((lab.b.v4, PORT))
-    accepted, _ = pair.listener.accept()
+    return sock, pair.listener.accept()[0]
+
+
+@pytest.mark.parametrize("cookies", [0, 1, 2])
+def test_another_host_connects_from_the_old_address(pair, cookies):
+    """The tuple that A has left is another host's now: that one is served, with and without SYN cookies."""
+    lab = pair.lab
+    lab.b.sysctl("net.ipv4.tcp_syncookies", cookies)
+    sock, accepted = taken_over(pair)
+    with sock, accepted:
+        pair.say(sock, accepted)
+        pair.say(accepted, sock)
+    pair.unharmed(moves=1)
+
+
+def test_time_wait_on_the_old_tuple_answers_its_own(pair):
+    """A connection that began on the tuple A has left, and ended: its last FIN, sent again, is acknowledged."""
+    lab = pair.lab
+    old = lab.a.v4
+    sock, accepted = taken_over(pair)
     accepted.close()        # B's end is the one that waits
     assert sock.recv(1) == b""
     with Losing(lab.net, f"ip daddr {old} tcp flags & fin == 0") as losing:
@@ -257,7 +246,7 @@ def reset_now(sock):
 
 def answers(pair, sport):
     """The options of what B answers to a request of S that names the connection: none, or RST's."""
-    send(pair.lab.s, pair.msyn(pair.at(pair.lab.s), sport))
+    inject(pair.lab.s, pair.msyn(pair.at(pair.lab.s), sport))
     return [s.migrate for s in heard(pair.lab.s, sport) if s.flags & RST]
 
 

@@ -78,6 +78,14 @@ class Raw:
             sock.close()
 
 
+def inject(host: Host, *packets: bytes) -> None:
+    """A host sends these under any name; everything that they cause has happened when this returns."""
+    raw = Raw(host)
+    raw.send(list(packets))
+    raw.close()
+    time.sleep(SETTLE)
+
+
 class Pair:
     """A connection of A to a listener on B; both believe in it when this returns.
 
