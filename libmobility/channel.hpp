@@ -81,7 +81,6 @@ class Channel {
     [[nodiscard]] Result<boost::asio::ip::tcp::endpoint> remote() const;
     /// The kernel's smoothed round-trip time; 0 if it does not say.
     [[nodiscard]] std::chrono::microseconds rtt();
-    [[nodiscard]] bool is_open() const { return socket_.is_open(); }
     /// For its options; what is sent on it belongs to TLS.
     [[nodiscard]] boost::asio::ip::tcp::socket& socket() { return socket_; }
     /// The channel binding "tls-exporter" of RFC 9266; the same at both ends.
