@@ -2,121 +2,17 @@
 // Between values and protobuf: all that can be wrong with a message is found here.
 #include "libmobility/message.hpp"
 
-#include <algorithm>
-#include <cerrno>
 #include <utility>
 
-#include "proto/server.pb.h"
+#include "libmobility/wire.hpp"
 
 namespace mobility {
 
 namespace {
 
-using boost::asio::ip::address;
-using boost::asio::ip::address_v4;
-using boost::asio::ip::address_v6;
-
-/// Reads fields and remembers the first that is wrong, so that a decoder need not
-/// ask after each; what it reads after that is of no use and never given out.
-class Reader {
-  public:
-    void require(bool good, const char* what) {
-        if (!good && wrong_ == nullptr) {
-            wrong_ = what;
-        }
-    }
-
-    template <std::size_t size>
-    std::array<std::uint8_t, size> bytes(const std::string& field, const char* what) {
-        std::array<std::uint8_t, size> out{};
-        require(field.size() == size, what);
-        std::copy_n(field.begin(), std::min(size, field.size()), out.begin());
-        return out;
-    }
-
-    PairId pair(const std::string& field) { return bytes<16>(field, "no pair ID of 16 bytes"); }
-
-    address ip(const std::string& field) {
-        if (field.size() == 4) {
-            return address_v4(bytes<4>(field, ""));
-        }
-        const auto v6 = address_v6(bytes<16>(field, "no address of 4 or 16 bytes"));
-        require(!v6.is_v4_mapped(), "an IPv4-mapped address: they are sent as 4 bytes");
-        return v6;
-    }
-
-    std::uint16_t port(std::uint32_t field) {
-        require(field > 0 && field <= 0xffff, "a port that is not 1 to 65535");
-        return static_cast<std::uint16_t>(field);
-    }
-
-    std::string text(const std::string& field) {
-        require(field.size() <= kMaxText, "a text of more than 256 bytes");
-        return field.substr(0, kMaxText);
-    }
-
-    PairPart part(const v1::PairPart& field) {
-        return {Name(bytes<Name::kSize>(field.host(), "no host of 32 bytes")), ip(field.address()),
-                bytes<16>(field.random(), "no random number of 16 bytes")};
-    }
-
-    /// As many as there are, by `one`; none if there are too many.
-    template <typename Field, typename One>
-    auto list(const Field& field, std::size_t most, const char* what, One one) {
-        std::vector<decltype(one(*field.begin()))> out;
-        const bool good = static_cast<std::size_t>(field.size()) <= most;
-        require(good, what);
-        if (good) {
-            std::ranges::transform(field, std::back_inserter(out), one);
-        }
-        return out;
-    }
-
-    /// At least one.
-    template <typename Field, typename One>
-    auto connections(const Field& field, One one) {
-        const char* what = "not 1 to 2048 connections";
-        require(!field.empty(), what);
-        return list(field, kMaxConnections, what, one);
-    }
-
-    Ticket ticket(const v1::Ticket& field) {
-        // Beyond what a date can be, it never ends all the same.
-        const auto expires = std::min<std::uint64_t>(field.expires(), 1ULL << 48);
-        return {bytes<32>(field.issuer(), "no key of 32 bytes"),
-                Name(bytes<Name::kSize>(field.guest(), "no host of 32 bytes")), pair(field.pair()),
-                std::chrono::sys_seconds(std::chrono::seconds(expires)),
-                bytes<64>(field.signature(), "no signature of 64 bytes")};
-    }
-
-    /// The message, if nothing was wrong.
-    template <typename To, typename Message>
-    Result<To> result(Message message, const char* kind) const {
-        if (wrong_ != nullptr) {
-            return tcpmigrate::make_error(EBADMSG, std::string(kind) + " with " + wrong_);
-        }
-        return To(std::move(message));
-    }
-
-  private:
-    const char* wrong_ = nullptr;
-};
-
-template <typename Array>
-std::string raw(const Array& bytes) {
-    return {bytes.begin(), bytes.end()};
-}
-
-std::string raw(const address& ip) {
-    return ip.is_v4() ? raw(ip.to_v4().to_bytes()) : raw(ip.to_v6().to_bytes());
-}
-
-/// An enumerator that this version does not know means nothing in particular.
-template <typename To, typename From>
-To known(From value, To last) {
-    const auto number = static_cast<int>(value);
-    return number >= 0 && number <= static_cast<int>(last) ? static_cast<To>(number) : To{};
-}
+using wire::put;
+using wire::raw;
+using wire::Reader;
 
 // ---- Hosts to servers ----
 
@@ -166,19 +62,8 @@ void put(const Hello& from, v1::ToServer& to) {
     out.set_software(from.software);
     out.set_enrolment(from.enrolment);
     for (const auto& ticket : from.tickets) {
-        auto& added = *out.add_tickets();
-        added.set_issuer(raw(ticket.issuer));
-        added.set_guest(raw(ticket.guest.bytes()));
-        added.set_pair(raw(ticket.pair));
-        added.set_expires(static_cast<std::uint64_t>(ticket.expires.time_since_epoch().count()));
-        added.set_signature(raw(ticket.signature));
+        put(ticket, *out.add_tickets());
     }
-}
-
-void put(const PairPart& from, v1::PairPart& out) {
-    out.set_host(raw(from.host.bytes()));
-    out.set_address(raw(from.address));
-    out.set_random(raw(from.random));
 }
 
 void put(const Report& from, v1::ToServer& to) {
@@ -219,7 +104,7 @@ Result<ToHost> decode(const v1::Welcome& in) {
 
 Result<ToHost> decode(const v1::Refused& in) {
     Reader read;
-    Refused out{known(in.why(), Refused::Why::NotYours), read.text(in.text()), {}};
+    Refused out{wire::known(in.why(), Refused::Why::NotYours), read.text(in.text()), {}};
     if (!in.pair().empty()) {
         out.pair = read.pair(in.pair());
     }
@@ -249,7 +134,7 @@ Result<ToHost> decode(const v1::Notice& in) {
 Result<ToHost> decode(const v1::Verdict& in) {
     Reader read;
     const Verdict out{read.pair(in.pair()), in.judgement(),
-                      known(in.what(), Verdict::What::PeerSilent)};
+                      wire::known(in.what(), Verdict::What::PeerSilent)};
     return read.result<ToHost>(out, "Verdict");
 }
 
@@ -297,78 +182,56 @@ void put(const Verdict& from, v1::ToHost& to) {
     out.set_what(static_cast<v1::Verdict::What>(from.what));
 }
 
-template <typename Wire, typename Message>
-std::string encode_as(const Message& message) {
-    Wire wire;
-    std::visit([&](const auto& one) { put(one, wire); }, message);
-    return wire.SerializeAsString();
-}
-
-template <typename Wire>
-Result<Wire> parse(std::string_view bytes) {
-    Wire wire;
-    if (bytes.size() > kMaxFrame ||
-        !wire.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
-        return tcpmigrate::make_error(
-            EBADMSG, std::to_string(bytes.size()) + " bytes that are no message of this protocol");
-    }
-    return wire;
-}
-
-Error unknown_kind() {
-    return tcpmigrate::make_error(EBADMSG, "a message of a kind that this version does not know");
-}
-
 }  // namespace
 
 std::string encode(const ToServer& message) {
-    return encode_as<v1::ToServer>(message);
+    return wire::encode_as<v1::ToServer>(message, [](const auto& one, auto& to) { put(one, to); });
 }
 
 std::string encode(const ToHost& message) {
-    return encode_as<v1::ToHost>(message);
+    return wire::encode_as<v1::ToHost>(message, [](const auto& one, auto& to) { put(one, to); });
 }
 
 Result<ToServer> decode_to_server(std::string_view bytes) {
-    const auto wire = parse<v1::ToServer>(bytes);
-    if (!wire) {
-        return wire.error();
+    const auto in = wire::parse<v1::ToServer>(bytes);
+    if (!in) {
+        return in.error();
     }
-    switch (wire->what_case()) {
+    switch (in->what_case()) {
         case v1::ToServer::kHello:
-            return decode(wire->hello());
+            return decode(in->hello());
         case v1::ToServer::kReport:
-            return decode(wire->report());
+            return decode(in->report());
         case v1::ToServer::kOutcome:
-            return decode(wire->outcome());
+            return decode(in->outcome());
         case v1::ToServer::kForget:
-            return decode(wire->forget());
+            return decode(in->forget());
         case v1::ToServer::WHAT_NOT_SET:
             break;
     }
-    return unknown_kind();
+    return wire::unknown_kind();
 }
 
 Result<ToHost> decode_to_host(std::string_view bytes) {
-    const auto wire = parse<v1::ToHost>(bytes);
-    if (!wire) {
-        return wire.error();
+    const auto in = wire::parse<v1::ToHost>(bytes);
+    if (!in) {
+        return in.error();
     }
-    switch (wire->what_case()) {
+    switch (in->what_case()) {
         case v1::ToHost::kWelcome:
-            return decode(wire->welcome());
+            return decode(in->welcome());
         case v1::ToHost::kRefused:
-            return decode(wire->refused());
+            return decode(in->refused());
         case v1::ToHost::kAsk:
-            return decode(wire->ask());
+            return decode(in->ask());
         case v1::ToHost::kNotice:
-            return decode(wire->notice());
+            return decode(in->notice());
         case v1::ToHost::kVerdict:
-            return decode(wire->verdict());
+            return decode(in->verdict());
         case v1::ToHost::WHAT_NOT_SET:
             break;
     }
-    return unknown_kind();
+    return wire::unknown_kind();
 }
 
 }  // namespace mobility

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// Feeds arbitrary bytes to the decoders of what hosts and servers say: what one of
+// Feeds arbitrary bytes to the decoders of what hosts say to servers and to each other: what one of
 // them accepts can be said again, in a frame, and means the same.
 
 #include <cstdint>
@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "libmobility/message.hpp"
+#include "libmobility/peer_message.hpp"
 
 namespace {
 
@@ -29,5 +30,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const std::string_view bytes(reinterpret_cast<const char*>(data), size);
     check(bytes, mobility::decode_to_server);
     check(bytes, mobility::decode_to_host);
+    check(bytes, mobility::decode_to_peer);
     return 0;
 }

@@ -11,6 +11,7 @@
 
 #include "fake_kernel.hpp"
 #include "libmobility/message.hpp"
+#include "libmobility/peer_message.hpp"
 
 namespace {
 
@@ -91,6 +92,23 @@ void save_exchange() {
     save("verdict", ToHost(mobility::Verdict{pair, 1, mobility::Verdict::What::NeedsProxy}));
 }
 
+void save_peers() {
+    using mobility::ToPeer;
+    const auto v4 = boost::asio::ip::make_address("192.0.2.1");
+    const mobility::PairPart part{mobility::Name({7}), v4, {}};
+    const mobility::ServerPlace server{mobility::Name({9}), v4.to_v4(), {}, 7790};
+    const mobility::Ticket ticket{{}, mobility::Name({7}), {}, {}, {}};
+    save("offer", ToPeer(mobility::Offer{1, "", part, {server}, {{1, 2, {}}}}));
+    save("answer",
+         ToPeer(mobility::Answer{1, "", part, v4, {0, 1}, {server}, {ticket}, {{2, 1, {}}}}));
+    save("confirm", ToPeer(mobility::Confirm{{}, v4, {0}, {ticket}}));
+    save("prove", ToPeer(mobility::Prove{2, {{3, 4, {}}}}));
+    save("proved", ToPeer(mobility::Proved{2, {{4, 3, {}}}}));
+    save("stage", ToPeer(mobility::Stage{2, true}));
+    save("peer_refused",
+         ToPeer(mobility::PeerRefused{mobility::PeerRefused::Why::NotProved, "none"}));
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -100,7 +118,8 @@ int main(int argc, char** argv) {
     }
     const std::filesystem::path directory = argv[1];
     for (const auto& [name, save_all] :
-         {std::pair("corpus", &save_netlink), std::pair("corpus-exchange", &save_exchange)}) {
+         {std::pair("corpus", &save_netlink), std::pair("corpus-exchange", &save_exchange),
+          std::pair("corpus-exchange", &save_peers)}) {
         g_directory = directory / name;
         std::filesystem::create_directories(g_directory);
         save_all();
