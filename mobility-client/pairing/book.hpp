@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// What a client knows of the hosts it has connections with: one Pair for each, kept
+// beyond the channel on which it was made. Everything is by value and in memory; after a
+// restart the pairs are made anew, the kernel still has the keys.
+#pragma once
+
+#include <boost/asio/ip/address.hpp>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <vector>
+
+#include "libmobility/pair.hpp"
+#include "libmobility/peer_message.hpp"
+
+namespace mobility::client {
+
+/// How well moves of a connection are guarded; each includes those before it.
+enum class Guard : std::uint8_t {
+    Proved,     ///< both ends have proved it; the in-band key guards its moves
+    Added,      ///< the pair key is accepted
+    Promoted,   ///< this end's requests are made with the pair key
+    Exclusive,  ///< no other key is accepted
+};
+
+/// What this host and another one have agreed on (A2.1).
+struct Pair {
+    PairPart own;
+    std::optional<PairPart> peer;                ///< none before the first agreement
+    boost::asio::ip::address seen;               ///< where the peer sees this host
+    std::vector<ServerPlace> servers;            ///< that both can use, the opener's first
+    std::vector<Ticket> tickets;                 ///< by which this host may use them
+    std::map<std::uint64_t, Guard> connections;  ///< by socket cookie
+
+    [[nodiscard]] bool agreed() const { return peer.has_value(); }
+    /// Only if agreed().
+    [[nodiscard]] PairId id() const { return pair_id(own, *peer); }
+    /// Is this host behind a NAPT, as the peer sees it? Only if agreed().
+    [[nodiscard]] bool inside() const { return seen != own.address; }
+};
+
+class Book {
+  public:
+    static constexpr std::size_t kMaxPairs = 4096;
+
+    /// The pair with this host, a new one if there is none: `here` becomes part of its ID.
+    /// Null if there are kMaxPairs already. Valid until it is forgotten.
+    Pair* open(const Name& self, const Name& peer, const boost::asio::ip::address& here);
+    [[nodiscard]] const Pair* find(const Name& peer) const;
+    /// Whose pair this connection belongs to.
+    [[nodiscard]] std::optional<Name> owner(std::uint64_t cookie) const;
+
+    void forget(const Name& peer) { pairs_.erase(peer); }
+    /// Drops all connections that are not among these cookies (sorted), and what was
+    /// never agreed and has none.
+    void keep(const std::vector<std::uint64_t>& cookies);
+    [[nodiscard]] const std::map<Name, Pair>& pairs() const { return pairs_; }
+
+  private:
+    std::map<Name, Pair> pairs_;
+};
+
+}  // namespace mobility::client

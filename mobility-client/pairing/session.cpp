@@ -1,0 +1,362 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "pairing/session.hpp"
+
+#include <algorithm>
+#include <utility>
+
+namespace mobility::client {
+
+namespace {
+
+using tcpmigrate::KeyOp;
+
+/// Batches whose stages are under way; a peer that opens more does not go through them.
+constexpr std::size_t kMaxBatches = 16;
+/// Of one pair: what a Report may speak of.
+constexpr std::size_t kMaxOfPair = 2048;
+
+Role role_of(const Provable& connection) {
+    return connection.opener ? Role::Opener : Role::Accepter;
+}
+
+Role other(Role role) {
+    return role == Role::Opener ? Role::Accepter : Role::Opener;
+}
+
+}  // namespace
+
+Session::Session(const ChannelView& channel, const Settings& settings, Kernel& kernel, Book& book)
+    : channel_(channel), settings_(settings), kernel_(kernel), book_(book) {}
+
+// ---- Proofs ----
+
+std::optional<ConnectionProof> Session::proof_of(const Provable& connection) {
+    const auto exporter = kernel_.exporter(connection.cookie);
+    if (!exporter) {
+        return {};  // it has ended meanwhile
+    }
+    return ConnectionProof{
+        connection.own, connection.peer,
+        prove(*exporter, role_of(connection), channel_.exporter, channel_.self, channel_.peer)};
+}
+
+bool Session::is_proved_by(const Provable& connection, const ConnectionProof& proof) {
+    const auto exporter = kernel_.exporter(connection.cookie);
+    return exporter && equal(proof.proof, prove(*exporter, other(role_of(connection)),
+                                                channel_.exporter, channel_.peer, channel_.self));
+}
+
+/// Which of the peer's proofs are good, and ours of the same connections.
+Session::Judged Session::judge(const std::vector<ConnectionProof>& proofs) {
+    Judged out;
+    std::multimap<std::uint16_t, Provable> by_port;
+    for (const auto& connection : kernel_.connections(channel_.there)) {
+        by_port.emplace(connection.peer_inner, connection);
+    }
+    for (const auto& proof : proofs) {
+        const auto [begin, end] = by_port.equal_range(proof.own);
+        const auto found = std::find_if(
+            begin, end, [&](const auto& entry) { return is_proved_by(entry.second, proof); });
+        if (found == end) {
+            counters_.not_proved++;
+            continue;
+        }
+        const auto& connection = found->second;
+        const auto owner = book_.owner(connection.cookie);
+        if (owner && *owner != channel_.peer) {
+            counters_.other_identity++;
+            out.other_identity = true;
+            continue;
+        }
+        if (auto own = proof_of(connection)) {
+            counters_.proved++;
+            out.good.push_back(connection.cookie);
+            out.own.push_back(*own);
+        }
+    }
+    return out;
+}
+
+/// Proofs of the connections that this end has not proved on this channel yet, as the
+/// next batch.
+std::vector<ConnectionProof> Session::prove_new() {
+    std::vector<ConnectionProof> out;
+    Cookies cookies;
+    for (const auto& connection : kernel_.connections(channel_.there)) {
+        if (out.size() == kMaxProofs || asked_.contains(connection.cookie)) {
+            continue;
+        }
+        if (auto proof = proof_of(connection)) {
+            out.push_back(*proof);
+            cookies.push_back(connection.cookie);
+        }
+    }
+    if (!out.empty()) {
+        asked_.insert(cookies.begin(), cookies.end());
+        own_batches_[++batch_] = std::move(cookies);
+    }
+    return out;
+}
+
+// ---- The pair key ----
+
+void Session::guard(const Cookies& cookies, KeyOp op, Guard guard) {
+    auto* pair = this->pair();
+    if (!settings_.pair_key || pair == nullptr) {
+        return;
+    }
+    for (const auto cookie : cookies) {
+        const auto known = pair->connections.find(cookie);
+        if (known == pair->connections.end() || known->second >= guard) {
+            continue;
+        }
+        if (kernel_.key(cookie, op, channel_.pair_secret)) {
+            known->second = guard;
+        } else {
+            counters_.key_errors++;  // it has ended, or keeps the key it has
+        }
+    }
+}
+
+/// False if the pair would have too many.
+bool Session::remember(const Cookies& cookies) {
+    auto* pair = this->pair();
+    if (pair == nullptr || pair->connections.size() + cookies.size() > kMaxOfPair) {
+        return false;
+    }
+    for (const auto cookie : cookies) {
+        pair->connections.try_emplace(cookie, Guard::Proved);
+        asked_.insert(cookie);  // both ends have proved it now
+    }
+    guard(cookies, KeyOp::Add, Guard::Added);
+    return true;
+}
+
+/// The other end has added the key (own), or uses it already: so does this one now.
+Session::Messages Session::promote(std::uint32_t batch, const Cookies& cookies, bool own) {
+    guard(cookies, KeyOp::Promote, Guard::Promoted);
+    if (!own && settings_.exclusive) {
+        guard(cookies, KeyOp::Exclusive, Guard::Exclusive);
+    }
+    return {Stage{batch, own}};
+}
+
+/// The peer's proofs of what this end has proved first.
+Session::Messages Session::accepted(std::uint32_t batch,
+                                    const std::vector<ConnectionProof>& proofs) {
+    const auto mine = own_batches_.find(batch);
+    if (mine == own_batches_.end()) {
+        return refuse(PeerRefused::Why::Malformed, "an answer to no batch");
+    }
+    auto judged = judge(proofs);
+    if (judged.other_identity) {
+        return refuse(PeerRefused::Why::OtherIdentity, "another host has proved a connection");
+    }
+    std::erase_if(judged.good, [&](auto cookie) {
+        return std::ranges::find(mine->second, cookie) == mine->second.end();
+    });
+    if (!remember(judged.good)) {
+        return refuse(PeerRefused::Why::TooMuch, "too many connections");
+    }
+    mine->second = std::move(judged.good);
+    if (mine->second.empty()) {
+        own_batches_.erase(mine);
+        return {};
+    }
+    return promote(batch, mine->second, true);
+}
+
+// ---- Messages ----
+
+Session::Messages Session::refuse(PeerRefused::Why why, std::string text) {
+    state_ = State::Ended;
+    reason_ = text;
+    return {PeerRefused{why, std::move(text)}};
+}
+
+std::vector<ServerPlace> Session::usable_of(const std::vector<ServerPlace>& servers,
+                                            std::vector<std::uint32_t>& places) const {
+    std::vector<ServerPlace> out;
+    for (std::uint32_t place = 0; place < servers.size(); place++) {
+        if (settings_.usable(servers[place])) {
+            places.push_back(place);
+            out.push_back(servers[place]);
+        }
+    }
+    return out;
+}
+
+Session::Messages Session::start() {
+    auto* pair = this->pair();
+    auto proofs = prove_new();
+    if (pair == nullptr || proofs.empty()) {
+        state_ = State::Ended;
+        reason_ = pair == nullptr ? "too many pairs"
+                                  : "no migratable connection to " + channel_.there.to_string();
+        return {};
+    }
+    state_ = State::Offered;
+    return {
+        Offer{kPeerVersion, settings_.software, pair->own, settings_.servers, std::move(proofs)}};
+}
+
+Session::Messages Session::take(const ToPeer& message) {
+    if (ended()) {
+        return {};
+    }
+    return std::visit([&](const auto& one) { return handle(one); }, message);
+}
+
+Session::Messages Session::handle(const Offer& offer) {
+    if (state_ != State::Starting) {
+        return refuse(PeerRefused::Why::Malformed, "Offer out of turn");
+    }
+    if (offer.version != kPeerVersion) {
+        return refuse(PeerRefused::Why::Version, "only version 1 is spoken here");
+    }
+    if (offer.own.host != channel_.peer) {
+        return refuse(PeerRefused::Why::OtherIdentity, "the part of another host");
+    }
+    auto judged = judge(offer.connections);
+    if (judged.good.empty()) {
+        return judged.other_identity ? refuse(PeerRefused::Why::OtherIdentity,
+                                              "another host has proved these connections")
+                                     : refuse(PeerRefused::Why::NotProved, "no proof was good");
+    }
+    if (!remember(judged.good)) {
+        return refuse(PeerRefused::Why::TooMuch, "too many pairs or connections");
+    }
+    auto* pair = this->pair();
+    pair->peer = offer.own;
+    Answer answer;
+    answer.software = settings_.software;
+    answer.own = pair->own;
+    answer.seen = channel_.there;
+    pair->servers = usable_of(offer.servers, answer.usable);
+    answer.servers = answered_ = settings_.servers;
+    answer.tickets = settings_.tickets(channel_.peer, pair->id());
+    answer.connections = std::move(judged.own);
+    peer_batch_ = 1;
+    peer_batches_[1] = std::move(judged.good);
+    state_ = State::Answered;
+    return {std::move(answer)};
+}
+
+Session::Messages Session::handle(const Answer& answer) {
+    if (state_ != State::Offered) {
+        return refuse(PeerRefused::Why::Malformed, "Answer out of turn");
+    }
+    if (answer.version != kPeerVersion) {
+        return refuse(PeerRefused::Why::Version, "only version 1 is spoken here");
+    }
+    auto* pair = this->pair();
+    if (answer.own.host != channel_.peer || pair == nullptr) {
+        return refuse(PeerRefused::Why::OtherIdentity, "the part of another host");
+    }
+    if (!answer.usable.empty() && answer.usable.back() >= settings_.servers.size()) {
+        return refuse(PeerRefused::Why::Malformed, "a server that was not offered");
+    }
+    auto staged = accepted(1, answer.connections);
+    if (ended()) {
+        return staged;
+    }
+    if (staged.empty()) {
+        return refuse(PeerRefused::Why::NotProved, "no proof was good");
+    }
+    pair->peer = answer.own;
+    pair->seen = answer.seen;
+    pair->tickets = answer.tickets;
+    pair->servers.clear();
+    for (const auto place : answer.usable) {
+        pair->servers.push_back(settings_.servers[place]);
+    }
+    Confirm confirm{pair->id(), channel_.there, {}, {}};
+    const auto others = usable_of(answer.servers, confirm.usable);
+    pair->servers.insert(pair->servers.end(), others.begin(), others.end());
+    confirm.tickets = settings_.tickets(channel_.peer, pair->id());
+    state_ = State::Open;
+    Messages out{std::move(confirm)};
+    std::ranges::move(staged, std::back_inserter(out));
+    return out;
+}
+
+Session::Messages Session::handle(const Confirm& confirm) {
+    auto* pair = this->pair();
+    if (state_ != State::Answered || pair == nullptr) {
+        return refuse(PeerRefused::Why::Malformed, "Confirm out of turn");
+    }
+    if (!pair->agreed() || confirm.pair != pair->id()) {
+        return refuse(PeerRefused::Why::Malformed, "another pair");
+    }
+    if (!confirm.usable.empty() && confirm.usable.back() >= answered_.size()) {
+        return refuse(PeerRefused::Why::Malformed, "a server that was not offered");
+    }
+    pair->seen = confirm.seen;
+    pair->tickets = confirm.tickets;
+    for (const auto place : confirm.usable) {
+        pair->servers.push_back(answered_[place]);
+    }
+    state_ = State::Open;
+    return {};
+}
+
+Session::Messages Session::handle(const Prove& prove) {
+    if (state_ != State::Open || prove.batch <= peer_batch_) {
+        return refuse(PeerRefused::Why::Malformed, "Prove out of turn");
+    }
+    if (peer_batches_.size() >= kMaxBatches) {
+        return refuse(PeerRefused::Why::TooMuch, "too many batches at once");
+    }
+    auto judged = judge(prove.connections);
+    if (judged.other_identity) {
+        return refuse(PeerRefused::Why::OtherIdentity, "another host has proved a connection");
+    }
+    if (!remember(judged.good)) {
+        return refuse(PeerRefused::Why::TooMuch, "too many connections");
+    }
+    peer_batch_ = prove.batch;
+    if (!judged.good.empty()) {
+        peer_batches_[prove.batch] = std::move(judged.good);
+    }
+    return {Proved{prove.batch, std::move(judged.own)}};
+}
+
+Session::Messages Session::handle(const Proved& proved) {
+    if (state_ != State::Open) {
+        return refuse(PeerRefused::Why::Malformed, "Proved out of turn");
+    }
+    return accepted(proved.batch, proved.connections);
+}
+
+Session::Messages Session::handle(const Stage& stage) {
+    auto& batches = stage.own ? peer_batches_ : own_batches_;
+    const auto found = batches.find(stage.batch);
+    if (state_ != State::Open || found == batches.end()) {
+        return refuse(PeerRefused::Why::Malformed, "Stage of no batch");
+    }
+    const auto cookies = std::move(found->second);
+    batches.erase(found);
+    if (stage.own) {
+        return promote(stage.batch, cookies, false);
+    }
+    if (settings_.exclusive) {
+        guard(cookies, KeyOp::Exclusive, Guard::Exclusive);
+    }
+    return {};
+}
+
+Session::Messages Session::handle(const PeerRefused& refused) {
+    state_ = State::Ended;
+    reason_ = refused.text;
+    return {};
+}
+
+Session::Messages Session::refresh() {
+    if (state_ != State::Open || own_batches_.size() >= kMaxBatches) {
+        return {};
+    }
+    auto proofs = prove_new();
+    return proofs.empty() ? Messages() : Messages{Prove{batch_, std::move(proofs)}};
+}
+
+}  // namespace mobility::client
