@@ -457,7 +457,27 @@ u8 tcp_mig_role_flag(const struct tcp_migrate *mig);
 bool tcp_mig_is_nat(u64 key, __be32 addr, __be16 port,
 		    const struct in6_addr *seen, __be16 seen_port);
 
-/* tcp_migrate_handshake.c */
+/* tcp_migrate_handshake.c: what both ends need */
+bool tcp_mig_newer(const struct tcp_migrate *mig, u32 reqno);
+void tcp_mig_set_committed(struct tcp_migrate *mig, u32 reqno, bool own);
+void tcp_mig_begin_path(struct sock *sk, struct tcp_migrate *mig,
+			u32 peer_isn);
+void tcp_mig_put_signed_mreq(const struct tcp_migrate *mig, u8 key_id,
+			     const struct tcp_mig_mreq *m, u8 *opt);
+u32 tcp_mig_since(u32 sent_us);
+bool tcp_mig_verify(struct sock *sk, struct tcp_migrate *mig,
+		    const struct sk_buff *skb, const struct tcp_mig_opt *opt,
+		    struct tcp_mig_mreq *m);
+u16 tcp_mig_mss_option(const struct tcphdr *th);
+bool tcp_mig_confirm_ok(const struct tcp_migrate *mig, u8 key_id,
+			u32 reqno, u32 nonce_peer, u32 nonce_own,
+			const u8 *raw);
+bool tcp_mig_rcv_confirm(struct sock *sk, struct tcp_migrate *mig,
+			 const struct sk_buff *skb,
+			 const struct tcp_mig_tuple *t,
+			 const struct tcp_mig_opt *opt);
+
+/* tcp_migrate_ask.c */
 int tcp_mig_start(struct sock *sk, const struct tcp_mig_tuple *t, int ifindex,
 		  u32 flags);
 int tcp_mig_send_request(struct sock *sk, struct tcp_migrate *mig);
@@ -469,24 +489,30 @@ bool tcp_mig_enter_wait(struct sock *sk, struct tcp_migrate *mig, u8 reason,
 			int err);
 void tcp_mig_to_idle(struct sock *sk, struct tcp_migrate *mig, u8 reason);
 void tcp_mig_send_confirm(struct sock *sk, struct tcp_migrate *mig);
-bool tcp_mig_verify(struct sock *sk, struct tcp_migrate *mig,
-		    const struct sk_buff *skb, const struct tcp_mig_opt *opt,
-		    struct tcp_mig_mreq *m);
-struct tcp_mig_pend *tcp_mig_find_pend(struct tcp_migrate *mig,
-				       const struct tcp_mig_tuple *t);
-void tcp_mig_rcv_request(struct sock *sk, struct tcp_migrate *mig,
-			 struct sk_buff *skb, const struct tcp_mig_tuple *t,
-			 bool on_path, const struct tcp_mig_mreq *m, u8 key_id);
-bool tcp_mig_rcv_confirm(struct sock *sk, struct tcp_migrate *mig,
-			 const struct sk_buff *skb,
-			 const struct tcp_mig_tuple *t,
-			 const struct tcp_mig_opt *opt);
+void tcp_mig_confirmed(struct sock *sk, struct tcp_migrate *mig);
 bool tcp_mig_is_answer(const struct tcphdr *th, const struct tcp_mig_opt *opt);
 void tcp_mig_rcv_answer(struct sock *sk, struct tcp_migrate *mig,
 			struct sk_buff *skb, const struct tcp_mig_tuple *t,
 			const struct tcp_mig_opt *opt);
 void tcp_mig_rcv_plain_synack(struct sock *sk, struct tcp_migrate *mig,
 			      struct sk_buff *skb);
+
+/* tcp_migrate_answer.c */
+struct tcp_mig_pend *tcp_mig_find_pend(struct tcp_migrate *mig,
+				       const struct tcp_mig_tuple *t);
+bool tcp_mig_recall_pend(const struct tcp_migrate *mig, u8 reqno,
+			 const struct tcp_mig_tuple *t,
+			 struct tcp_mig_pend *p);
+void tcp_mig_rcv_request(struct sock *sk, struct tcp_migrate *mig,
+			 struct sk_buff *skb, const struct tcp_mig_tuple *t,
+			 bool on_path, const struct tcp_mig_mreq *m, u8 key_id);
+void tcp_mig_commit_pend(struct sock *sk, struct tcp_migrate *mig,
+			 const struct sk_buff *skb,
+			 const struct tcp_mig_pend *pend, bool alive);
+bool tcp_mig_rcv_old_confirm(struct sock *sk, struct tcp_migrate *mig,
+			     const struct sk_buff *skb,
+			     const struct tcp_mig_tuple *t,
+			     const struct tcp_mig_opt *opt);
 
 /* tcp_migrate_rcv.c */
 void tcp_mig_track_path(struct sock *sk, struct tcp_migrate *mig,
