@@ -405,6 +405,27 @@ def test_what_was_lost_is_sent_at_once(make_lab, v6):
     assert lab.resets(traffic.port) == []
 
 
+@pytest.mark.virtual
+def test_more_was_delivered_than_a_napt_lets_pass(make_lab):
+    """What B has is far beyond what A knows of, and beyond the window that A's new NAPT sees in B's MSYN,ACK."""
+    lab = make_lab(rtt=0.05, at={"a": "n1"})
+    traffic = Upload(lab)
+    traffic.until(SIZE // 4)
+    outer = lab.b.connection(traffic.port)["remote-addr"]
+    with Losing(lab.net, f"ip daddr {outer} drop"):
+        time.sleep(0.1)
+        lab.a.move("n2")
+    traffic.resumed()
+    segs = [s for s in capture.read(lab.captures["b"].path) if traffic.port in (s.sport, s.dport)]
+    asked = next(s for s in reversed(segs) if not s.out and s.migrate == ["MREQ"])
+    lacks = next(s.ack for s in reversed(segs) if s.out and s.time < asked.time)
+    assert lacks - asked.seq > 2 * 65535
+    first = next(s for s in segs if not s.out and s.length and s.time > asked.time and s.seq >= lacks)
+    assert first.time - asked.time < 0.05 + 0.005, (lacks, first)
+    traffic.finish()
+    assert lab.resets(traffic.port) == []
+
+
 GONE = {"silence": ("", errno.ETIMEDOUT), "unreachable": ("reject with icmp host-unreachable;", errno.EHOSTUNREACH)}
 
 

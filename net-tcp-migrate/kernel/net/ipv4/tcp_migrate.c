@@ -119,7 +119,7 @@ void tcp_mig_set_state(struct sock *sk, struct tcp_migrate *mig, u8 state,
 		    (state == TCP_MIGRATE_STATE_MIG_SENT && !mig->own.trial &&
 		     !mig->soft) ||
 		    (state == TCP_MIGRATE_STATE_MIG_CONFIRM &&
-		     ((mig->own.unbound && !mig->own.trial) || mig->own.hold));
+		     mig->own.unbound && !mig->own.trial);
 	if (!was_gated)
 		mig->gated = mig->since;
 	tcp_mig_set_waiting(sk, mig, state == TCP_MIGRATE_STATE_MIG_WAIT);

@@ -101,8 +101,7 @@ struct tcp_mig_try {
 		spliced:1,	/* committed on such an answer and the peer's CONFIRM */
 		rexmit:1,	/* sent more than once: no RTT sample */
 		napt:1;		/* there is one on the new path, or may be */
-	u8	hold:1,		/* gated in MIG_CONFIRM */
-		unsent:1,	/* the device's queue was full */
+	u8	unsent:1,	/* the device's queue was full */
 		refused:1,	/* nosyn since an RST answered the MSYN */
 		turns:1;	/* in MIG_WAIT, with and without SYN in turn */
 };
@@ -129,7 +128,9 @@ struct tcp_mig_pend {
 
 #define TCPMIG_PENDS	2
 
-/* What may be sent into a NAPT that has seen no window but that of a SYN,ACK */
+/* What may be sent into a NAPT that has seen no window but that of a SYN,ACK;
+ * the answering end opens it further if it has got more
+ */
 #define MIG_NAPT_WINDOW		65535
 
 #define MIG_PROBE_INTERVAL	(15 * HZ)
@@ -202,7 +203,7 @@ struct tcp_migrate {
 	u8			confirm[TCPMIG_LEN_CONFIRM_MAC];
 	u8			confirm_ack[TCPMIG_LEN_CONFIRM_MAC];
 	u8			confirmed_by[TCPMIG_LEN_CONFIRM_MAC];
-	u32			held_nxt;	/* SND.NXT when CONFIRM was answered */
+	u32			held_nxt;	/* see tcp_mig_look_again() */
 	u32			flight_end;	/* SND.NXT when the path was left */
 	u32			segs_before;	/* data_segs_out then */
 	u32			cwnd_clamp;	/* TCP's own snd_cwnd_clamp */
@@ -424,6 +425,7 @@ void tcp_mig_end_limit(struct sock *sk, struct tcp_migrate *mig);
 void tcp_mig_reset_path(struct sock *sk, u32 rtt_us, u16 peer_mss, bool alive);
 void tcp_mig_acked(struct sock *sk, u32 ack);
 void tcp_mig_resend(struct sock *sk, u32 end);
+void tcp_mig_look_again(struct sock *sk, struct tcp_migrate *mig);
 void tcp_mig_restart(struct sock *sk);
 int tcp_mig_xmit(struct sock *sk, const struct tcp_mig_tuple *t, int ifindex,
 		 u32 seq, u32 ack, u8 flags, bool bare, const u8 *opt,

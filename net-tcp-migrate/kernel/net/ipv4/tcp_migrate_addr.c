@@ -495,6 +495,19 @@ void tcp_mig_reset_path(struct sock *sk, u32 rtt_us, u16 peer_mss, bool alive)
 	WRITE_ONCE(sk->sk_err_soft, 0);
 }
 
+/* Is the flight still in the queue of the old path's device? TCP does not send
+ * again what has not been sent: try later.
+ */
+void tcp_mig_look_again(struct sock *sk, struct tcp_migrate *mig)
+{
+	const struct tcp_sock *tp = tcp_sk(sk);
+
+	if (!tp->lost_out || tp->retrans_out)
+		return;
+	mig->held_nxt = tp->snd_nxt;
+	tcp_mig_arm(sk, mig, max(HZ / 100, 1));
+}
+
 /**
  * tcp_mig_restart() - set output going after the gate has opened
  * @sk: the socket, locked; BH disabled
@@ -517,12 +530,8 @@ void tcp_mig_restart(struct sock *sk)
 	if (tp->packets_out) {
 		tcp_rearm_rto(sk);
 		tcp_xmit_retransmit_queue(sk);
-		/* Is the flight still in the queue of the old path's device? */
-		if (tp->lost_out && !tp->retrans_out &&
-		    mig->state == TCP_MIGRATE_STATE_IDLE) {
-			mig->held_nxt = tp->snd_nxt;
-			tcp_mig_arm(sk, mig, max(HZ / 100, 1));
-		}
+		if (mig->state == TCP_MIGRATE_STATE_IDLE)
+			tcp_mig_look_again(sk, mig);
 	}
 	tcp_push_pending_frames(sk);
 	if (tp->segs_out == sent)
@@ -681,7 +690,7 @@ static u16 tcp_mig_window(const struct tcp_sock *tp, u32 ack, u8 flags)
  * @flags: TCPHDR_*
  * @bare: no other options beside ours
  * @opt: our option
- * @optlen: its length, a multiple of 4
+ * @optlen: its length, a multiple of 4; 0: none
  *
  * Not by tcp_transmit_skb(), whose SYN options are those of a new connection.
  *
@@ -712,7 +721,8 @@ int tcp_mig_xmit(struct sock *sk, const struct tcp_mig_tuple *t, int ifindex,
 	th = skb_put_zero(skb, len);
 	skb_reset_transport_header(skb);
 	memcpy(th + 1, base, blen);
-	memcpy((u8 *)(th + 1) + blen, opt, optlen);
+	if (optlen)
+		memcpy((u8 *)(th + 1) + blen, opt, optlen);
 
 	th->source = t->lport;
 	th->dest = t->rport;

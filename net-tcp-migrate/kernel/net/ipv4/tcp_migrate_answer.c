@@ -110,6 +110,27 @@ bool tcp_mig_recall_pend(const struct tcp_migrate *mig, u8 reqno,
 	return false;
 }
 
+/* A NAPT lets nothing pass beyond the window of an MSYN,ACK, which is not
+ * scaled. If what we have got, and the initial window after that, reach further,
+ * an ACK, whose window is scaled, opens the NAPT for them. It acknowledges only
+ * what the path has seen.
+ */
+static void tcp_mig_open_napt(struct sock *sk, struct tcp_migrate *mig,
+			      const struct tcp_mig_pend *p)
+{
+	const struct tcp_sock *tp = tcp_sk(sk);
+
+	if (p->nosyn || p->bare ||
+	    !after(tp->rcv_nxt + TCP_INIT_CWND * tp->advmss,
+		   p->peer_isn + 1 + MIG_NAPT_WINDOW))
+		return;
+	/* Copies of a request must not gain much by it. */
+	if (!tcp_mig_refuse_allowed(sk, mig))
+		return;
+	tcp_mig_xmit(sk, &p->t, 0, p->isn + 1, p->peer_isn + 1, TCPHDR_ACK,
+		     false, NULL, 0);
+}
+
 static void tcp_mig_send_answer(struct sock *sk, struct tcp_migrate *mig,
 				const struct tcp_mig_pend *p, bool repeated)
 {
@@ -134,6 +155,7 @@ static void tcp_mig_send_answer(struct sock *sk, struct tcp_migrate *mig,
 	tcp_mig_xmit(sk, &p->t, 0, p->isn, p->peer_isn + 1,
 		     p->nosyn ? TCPHDR_ACK : TCPHDR_SYN | TCPHDR_ACK, p->bare,
 		     opt, sizeof(opt));
+	tcp_mig_open_napt(sk, mig, p);
 }
 
 /* Both ends asked each other at once, from where the other's request goes: the

@@ -85,7 +85,6 @@ void tcp_mig_new_try(struct sock *sk, struct tcp_migrate *mig)
 	own->unbound = 0;
 	own->rexmit = 0;
 	own->spliced = 0;
-	own->hold = 0;
 	own->unsent = 0;
 	own->refused = 0;
 }
@@ -390,31 +389,13 @@ static void tcp_mig_answered(struct sock *sk, struct tcp_migrate *mig)
 		tcp_mig_commit_failed(sk, mig, err);
 		return;
 	}
-	/* Nothing to send yet that a NAPT would let pass? */
-	own->hold = own->napt && after(tcp_sk(sk)->snd_una,
-				       own->isn + 1 + MIG_NAPT_WINDOW);
 	tcp_mig_set_state(sk, mig, TCP_MIGRATE_STATE_MIG_CONFIRM,
 			  TCP_MIGRATE_REASON_COMMITTED);
 	tcp_mig_arm(sk, mig, tcp_mig_confirm_rto(sk, mig));
 	/* Alone, before data which a NAPT might not let pass. */
 	if (tcp_sk(sk)->snd_nxt != own->isn + 1)
 		tcp_mig_send_confirm(sk, mig);
-	if (!own->hold)
-		tcp_mig_restart(sk);
-}
-
-/* What was sent beyond the window that a NAPT had seen may have fallen to it;
- * look again when the acknowledgments of it would be here.
- */
-static void tcp_mig_look_again(struct sock *sk, struct tcp_migrate *mig)
-{
-	const struct tcp_sock *tp = tcp_sk(sk);
-
-	if (!mig->own.napt ||
-	    !after(tp->snd_nxt, mig->own.isn + 1 + MIG_NAPT_WINDOW))
-		return;
-	mig->held_nxt = tp->snd_nxt;
-	tcp_mig_arm(sk, mig, usecs_to_jiffies(tp->srtt_us >> 5) + HZ / 200);
+	tcp_mig_restart(sk);
 }
 
 /* The peer has proved that our CONFIRM reached it. */
@@ -422,8 +403,7 @@ void tcp_mig_confirmed(struct sock *sk, struct tcp_migrate *mig)
 {
 	struct tcp_mig_try *own = &mig->own;
 	bool late = own->trial || own->unbound;
-	bool held = own->hold;
-	bool owes = tcp_sk(sk)->packets_out || held;
+	bool owes = tcp_sk(sk)->packets_out;
 	int err = 0;
 
 	if (late)
@@ -439,11 +419,9 @@ void tcp_mig_confirmed(struct sock *sk, struct tcp_migrate *mig)
 	if (owes) {
 		/* With SND.NXT: ends the peer's clamp in one RTT. */
 		tcp_send_ack(sk);
-		/* What was held goes out only now. */
-		if (!held)
-			tcp_mig_look_again(sk, mig);
+		tcp_mig_look_again(sk, mig);
 	}
-	if (late || held)
+	if (late)
 		tcp_mig_restart(sk);
 }
 

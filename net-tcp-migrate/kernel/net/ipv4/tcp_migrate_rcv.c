@@ -237,8 +237,8 @@ static void tcp_mig_timer_wait(struct sock *sk, struct tcp_migrate *mig)
 				   end - tcp_jiffies32));
 }
 
-/* See tcp_mig_look_again() and tcp_mig_restart(). The device of the old path
- * may hold the flight back for longer, or its queue be full.
+/* See tcp_mig_look_again(). The device may hold the flight back for longer, or
+ * the new one's queue be full.
  */
 static void tcp_mig_timer_idle(struct sock *sk, struct tcp_migrate *mig)
 {
