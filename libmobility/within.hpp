@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// Operations that may not take for ever.
+// Waiting for operations: without exceptions, and not for ever.
 #pragma once
 
 #include <boost/asio/as_tuple.hpp>
@@ -15,6 +15,9 @@
 
 namespace mobility {
 
+/// Given to an operation: its error is part of what it returns, instead of thrown.
+inline constexpr auto kNoThrow = boost::asio::as_tuple(boost::asio::use_awaitable);
+
 /// What an operation comes to, or ETIMEDOUT when the timer ends before: by its time, or
 /// since somebody has cancelled it. The operation is cancelled then and has ended when
 /// this returns.
@@ -22,8 +25,7 @@ template <typename T>
 boost::asio::awaitable<tcpmigrate::Result<T>> within(
     boost::asio::steady_timer& timer, boost::asio::awaitable<tcpmigrate::Result<T>> operation) {
     using boost::asio::experimental::awaitable_operators::operator||;
-    auto first = co_await (std::move(operation) ||
-                           timer.async_wait(boost::asio::as_tuple(boost::asio::use_awaitable)));
+    auto first = co_await (std::move(operation) || timer.async_wait(kNoThrow));
     if (first.index() == 0) {
         co_return std::get<0>(std::move(first));
     }

@@ -3,10 +3,8 @@
 
 #include <spdlog/fmt/fmt.h>
 
-#include <boost/asio/as_tuple.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
-#include <boost/asio/use_awaitable.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/core/tcp_stream.hpp>
 #include <boost/beast/http/empty_body.hpp>
@@ -14,7 +12,7 @@
 #include <boost/beast/http/string_body.hpp>
 #include <boost/beast/http/write.hpp>
 
-#include "service/listening.hpp"
+#include "libmobility/within.hpp"
 
 namespace mobility::server {
 
@@ -24,7 +22,6 @@ namespace asio = boost::asio;
 namespace beast = boost::beast;
 namespace http = beast::http;
 
-constexpr auto kWithoutResult = asio::as_tuple(asio::use_awaitable);
 constexpr std::size_t kMostAtOnce = 8;
 constexpr std::size_t kLongestRequest = 8192;
 constexpr std::chrono::seconds kPatience(5);
@@ -126,43 +123,27 @@ std::string metrics_text(const Service& service) {
     return text.take();
 }
 
-Result<asio::ip::tcp::endpoint> MetricsListener::listen(const asio::ip::tcp::endpoint& where) {
-    auto opened = open_acceptor(io_, where);
-    if (!opened) {
-        return opened.error();
-    }
-    acceptor_ = std::move(*opened);
-    asio::co_spawn(io_, accept_all(), asio::detached);
-    return acceptor_.local_endpoint();
-}
-
-void MetricsListener::stop() {
-    boost::system::error_code ignored;
-    acceptor_.close(ignored);
-}
-
-asio::awaitable<void> MetricsListener::accept_all() {
-    while (acceptor_.is_open()) {
-        auto [failed, socket] = co_await acceptor_.async_accept(kWithoutResult);
-        if (failed && acceptor_.is_open()) {
-            asio::steady_timer pause(io_, kAfterAcceptError);
-            co_await pause.async_wait(kWithoutResult);
-        } else if (!failed && busy_ < kMostAtOnce) {
-            busy_++;
-            asio::co_spawn(io_, serve(std::move(socket)), asio::detached);
-        }
-    }
-}
+MetricsListener::MetricsListener(asio::io_context& io, const Service& service)
+    : service_(service),
+      listener_(
+          io,
+          [this, &io](asio::ip::tcp::socket socket) {
+              if (busy_ < kMostAtOnce) {
+                  busy_++;
+                  asio::co_spawn(io, serve(std::move(socket)), asio::detached);
+              }
+          },
+          [](const boost::system::error_code& /*whoever asks will ask again*/) {}) {}
 
 asio::awaitable<void> MetricsListener::serve(asio::ip::tcp::socket socket) {
     beast::tcp_stream stream(std::move(socket));
     stream.expires_after(kPatience);
     beast::flat_buffer buffer(kLongestRequest);
     http::request<http::empty_body> request;
-    const auto [bad, size] = co_await http::async_read(stream, buffer, request, kWithoutResult);
+    const auto [bad, size] = co_await http::async_read(stream, buffer, request, kNoThrow);
     if (!bad) {
         const auto response = answer(request, service_);
-        co_await http::async_write(stream, response, kWithoutResult);
+        co_await http::async_write(stream, response, kNoThrow);
     }
     busy_--;
 }

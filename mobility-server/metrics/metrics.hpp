@@ -17,20 +17,19 @@ std::string metrics_text(const Service& service);
 class MetricsListener {
   public:
     /// Both must outlive it, and the io_context has to have run dry before it goes.
-    MetricsListener(boost::asio::io_context& io, const Service& service)
-        : io_(io), service_(service), acceptor_(io) {}
+    MetricsListener(boost::asio::io_context& io, const Service& service);
 
     /// Where it listens, or why it cannot.
-    Result<boost::asio::ip::tcp::endpoint> listen(const boost::asio::ip::tcp::endpoint& where);
-    void stop();
+    Result<boost::asio::ip::tcp::endpoint> listen(const boost::asio::ip::tcp::endpoint& where) {
+        return listener_.listen(where);
+    }
+    void stop() { listener_.stop(); }
 
   private:
-    boost::asio::awaitable<void> accept_all();
     boost::asio::awaitable<void> serve(boost::asio::ip::tcp::socket socket);
 
-    boost::asio::io_context& io_;
     const Service& service_;
-    boost::asio::ip::tcp::acceptor acceptor_;
+    Listener listener_;
     std::size_t busy_ = 0;  ///< requests under way
 };
 

@@ -7,7 +7,6 @@
 #include <sys/socket.h>
 
 #include <algorithm>
-#include <boost/asio/as_tuple.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/use_awaitable.hpp>
@@ -16,7 +15,6 @@
 
 #include "libmobility/address.hpp"
 #include "libmobility/within.hpp"
-#include "service/listening.hpp"
 
 namespace mobility::server {
 
@@ -28,7 +26,6 @@ using asio::ip::address_v6;
 using asio::ip::tcp;
 using tcpmigrate::make_error;
 
-constexpr auto kWithoutResult = asio::as_tuple(asio::use_awaitable);
 constexpr std::chrono::seconds kLastWord(2);  ///< for saying why a channel ends
 
 // A host that is gone is noticed by these; its NAPT is kept awake by the host itself.
@@ -127,33 +124,22 @@ Service::~Service() = default;
 // ---- Accepting ----
 
 Result<tcp::endpoint> Service::listen(const tcp::endpoint& where) {
-    auto opened = open_acceptor(io_, where);
-    if (!opened) {
-        return opened.error();
-    }
-    auto& acceptor = acceptors_.emplace_back(std::move(*opened));
-    const auto there = acceptor.local_endpoint();
-    asio::co_spawn(io_, accept_all(acceptor), asio::detached);
-    log_->info("event=listening address={} port={}", there.address().to_string(), there.port());
-    return there;
-}
-
-asio::awaitable<void> Service::accept_all(Acceptor& acceptor) {
-    while (!stopping_) {
-        auto [failed, socket] = co_await acceptor.async_accept(kWithoutResult);
-        if (stopping_) {
-            co_return;
-        }
-        if (failed) {
+    auto& listener = listeners_.emplace_back(
+        io_,
+        [this](Socket socket) {
+            counters_.accepted++;
+            asio::co_spawn(io_, serve(std::move(socket)), asio::detached);
+        },
+        [this](const boost::system::error_code& failed) {
             counters_.accept_errors++;
             log_->warn("event=accept-failed error=\"{}\"", failed.message());
-            asio::steady_timer pause(io_, kAfterAcceptError);
-            co_await pause.async_wait(kWithoutResult);
-            continue;
-        }
-        counters_.accepted++;
-        asio::co_spawn(io_, serve(std::move(socket)), asio::detached);
+        });
+    auto there = listener.listen(where);
+    if (there) {
+        log_->info("event=listening address={} port={}", there->address().to_string(),
+                   there->port());
     }
+    return there;
 }
 
 asio::awaitable<void> Service::serve(Socket socket) {
@@ -351,7 +337,7 @@ asio::awaitable<void> Service::throttle(const Name& name) {
         counters_.throttled++;
         const std::chrono::duration<double> wait(-credit / rate);
         asio::steady_timer pause(io_, std::chrono::duration_cast<Duration>(wait));
-        co_await pause.async_wait(kWithoutResult);
+        co_await pause.async_wait(kNoThrow);
     }
 }
 
@@ -472,9 +458,8 @@ void Service::review(const ServiceLimits& limits, const Limits& exchange) {
 
 void Service::stop() {
     stopping_ = true;
-    for (auto& acceptor : acceptors_) {
-        boost::system::error_code ignored;
-        acceptor.close(ignored);
+    for (auto& listener : listeners_) {
+        listener.stop();
     }
     while (!strangers_.empty()) {
         strangers_.front()->end();

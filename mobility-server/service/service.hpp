@@ -34,6 +34,7 @@
 #include "admission/admission.hpp"
 #include "exchange/exchange.hpp"
 #include "libmobility/channel.hpp"
+#include "service/listener.hpp"
 #include "service/log.hpp"
 
 namespace mobility::server {
@@ -90,7 +91,6 @@ class Service {
     [[nodiscard]] const Exchange& exchange() const { return exchange_; }
 
   private:
-    using Acceptor = boost::asio::ip::tcp::acceptor;
     using Socket = boost::asio::ip::tcp::socket;
     using ChannelPtr = std::unique_ptr<Channel>;
 
@@ -114,7 +114,6 @@ class Service {
         Time since;                       ///< when that was so
     };
 
-    boost::asio::awaitable<void> accept_all(Acceptor& acceptor);
     boost::asio::awaitable<void> serve(Socket socket);
     /// TLS, Hello and admission.
     Awaitable<SessionPtr> introduce(Socket socket);
@@ -147,7 +146,7 @@ class Service {
     Exchange exchange_;
     Log log_;
     ServiceCounters counters_;
-    std::list<Acceptor> acceptors_;
+    std::list<Listener> listeners_;
     std::list<Introduction*> strangers_;                         ///< oldest first
     std::map<boost::asio::ip::address_v6, std::size_t> crowds_;  ///< strangers per network
     std::unordered_map<ChannelId, SessionPtr> sessions_;

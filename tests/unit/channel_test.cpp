@@ -5,15 +5,15 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
-#include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/asio/write.hpp>
 #include <cerrno>
 #include <functional>
 #include <string>
+
+#include "loopback.hpp"
 
 namespace mobility {
 namespace {
@@ -24,13 +24,7 @@ using testing::HasSubstr;
 using ChannelPtr = std::unique_ptr<Channel>;
 using Made = Result<ChannelPtr>;
 
-Identity identity() {
-    auto made = Identity::create();
-    EXPECT_TRUE(made) << made.error().message;
-    return std::move(*made);
-}
-
-class ChannelTest : public testing::Test {
+class ChannelTest : public LoopbackTest {
   protected:
     using Task = std::function<asio::awaitable<void>(Made, Made)>;
 
@@ -41,10 +35,11 @@ class ChannelTest : public testing::Test {
             asio::co_spawn(
                 io,
                 [&]() -> asio::awaitable<void> {
-                    client = co_await Channel::connect(std::move(connected), client_tls, expected);
+                    client =
+                        co_await Channel::connect(std::move(connected), client_host.tls, expected);
                 },
                 asio::detached);
-            Made server = co_await Channel::accept(std::move(accepted), server_tls);
+            Made server = co_await Channel::accept(std::move(accepted), server_host.tls);
             while (!client) {
                 co_await asio::post(io, asio::use_awaitable);
             }
@@ -60,22 +55,10 @@ class ChannelTest : public testing::Test {
         tcp::socket connected(io);
         connected.connect(acceptor.local_endpoint());
         tcp::socket accepted = acceptor.accept();
-        bool done = false;
-        asio::co_spawn(io, task(std::move(connected), std::move(accepted)),
-                       [&](const std::exception_ptr& thrown) {
-                           EXPECT_FALSE(thrown);
-                           done = true;
-                       });
-        io.restart();
-        io.run();
-        EXPECT_TRUE(done);
+        run_dry(task(std::move(connected), std::move(accepted)));
     }
 
-    asio::io_context io;
-    Identity client_host = identity();
-    Identity server_host = identity();
-    Tls client_tls = std::move(*Tls::create(client_host));
-    Tls server_tls = std::move(*Tls::create(server_host));
+    Host client_host, server_host;
 };
 
 TEST_F(ChannelTest, EachKnowsTheOtherAndTheExporterIsTheSame) {
@@ -92,7 +75,7 @@ TEST_F(ChannelTest, EachKnowsTheOtherAndTheExporterIsTheSame) {
 }
 
 TEST_F(ChannelTest, AnotherHostThanExpectedIsRefusedByName) {
-    const auto other = identity().name();
+    const auto other = Host().name();
     on_channel(
         [&](Made client, Made /*server*/) -> asio::awaitable<void> {
             EXPECT_TRUE(client.error().is(EACCES));
@@ -197,7 +180,7 @@ TEST_F(ChannelTest, RubbishInsteadOfAHandshakeIsAnError) {
     with_sockets([this](tcp::socket connected, tcp::socket accepted) -> asio::awaitable<void> {
         co_await asio::async_write(connected, asio::buffer(std::string("GET / HTTP/1.0\r\n\r\n")),
                                    asio::use_awaitable);
-        const auto made = co_await Channel::accept(std::move(accepted), server_tls);
+        const auto made = co_await Channel::accept(std::move(accepted), server_host.tls);
         EXPECT_TRUE(made.error().is(ECONNRESET));
         EXPECT_THAT(made.error().message, HasSubstr("127.0.0.1:"));
     });
@@ -213,7 +196,7 @@ TEST_F(ChannelTest, AClientWithoutCertificateOrWithAnotherKindIsRefused) {
         asio::co_spawn(
             io,
             [&]() -> asio::awaitable<void> {
-                const auto made = co_await Channel::accept(std::move(accepted), server_tls);
+                const auto made = co_await Channel::accept(std::move(accepted), server_host.tls);
                 EXPECT_TRUE(made.error().is(ECONNRESET)) << made.error().message;
                 over = true;
             },

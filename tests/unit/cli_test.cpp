@@ -2,15 +2,14 @@
 // migrate-ctl as a whole: arguments in, text or JSON and exit code out, over a
 // fake kernel and a fake /proc. All JSON is checked against docs/json.
 #include <gtest/gtest.h>
-#include <stdlib.h>
 
 #include <cstdio>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "commands.hpp"
 #include "fake_kernel.hpp"
+#include "temporary.hpp"
 
 using namespace tcpmigrate;
 namespace fs = std::filesystem;
@@ -28,12 +27,7 @@ bool fits_schema(const std::string& text, const std::string& schema) {
 
 class Cli : public testing::Test {
   protected:
-    Cli() {
-        std::string path = testing::TempDir() + "migrate-ctl-XXXXXX";
-        root_ = mkdtemp(path.data());
-        kernel_.connections = {fake::sample(17), fake::sample(18)};
-    }
-    ~Cli() override { fs::remove_all(root_); }
+    Cli() { kernel_.connections = {fake::sample(17), fake::sample(18)}; }
 
     int run(std::vector<std::string> arguments) {
         out_.str("");
@@ -53,7 +47,7 @@ class Cli : public testing::Test {
             },
             [this] { return kernel_.clock; },
             [] { return std::chrono::milliseconds(1700000000123); },
-            root_,
+            proc_.path(),
             in_,
             out_,
             err_};
@@ -66,14 +60,6 @@ class Cli : public testing::Test {
         EXPECT_EQ(run(arguments), expected) << err_.str();
         EXPECT_TRUE(fits_schema(out_.str(), schema)) << out_.str();
         return nlohmann::json::parse(out_.str().substr(0, out_.str().find('\n')), nullptr, false);
-    }
-    void write(const std::string& path, const std::string& content) {
-        fs::create_directories((root_ / path).parent_path());
-        std::ofstream(root_ / path) << content;
-    }
-    std::string read(const std::string& path) {
-        std::ifstream file(root_ / path);
-        return {std::istreambuf_iterator<char>(file), {}};
     }
     [[nodiscard]] bool said(const std::string& words) const {
         return (out_.str() + err_.str()).find(words) != std::string::npos;
@@ -91,7 +77,7 @@ class Cli : public testing::Test {
         kernel_.events.emplace_back(std::vector{conn});
     }
 
-    fs::path root_;
+    mobility::Temporary proc_;
     fake::Kernel kernel_;
     bool patched_ = true;
     std::map<std::string, std::string> tools_;
@@ -347,10 +333,9 @@ TEST_F(Cli, Export) {
 }
 
 TEST_F(Cli, KeyFromFileAndStdin) {
-    write("secret", std::string(64, 'a') + "\n");
-    fs::permissions(root_ / "secret", fs::perms::owner_read);
+    proc_.write("secret", std::string(64, 'a') + "\n");
     EXPECT_EQ(run({"key", "add", "--remote", "198.51.100.2", "--id", "2", "--secret-file",
-                   (root_ / "secret").string()}),
+                   proc_.at("secret").string()}),
               0)
         << err_.str();
     EXPECT_TRUE(said("key 2: add, 2 connections"));
@@ -365,9 +350,9 @@ TEST_F(Cli, KeyFromFileAndStdin) {
 }
 
 TEST_F(Cli, KeyFileThatOthersCanReadIsReported) {
-    write("secret", std::string(64, 'a'));
-    fs::permissions(root_ / "secret", fs::perms::owner_read | fs::perms::others_read);
-    EXPECT_EQ(run({"key", "add", "17", "--secret-file", (root_ / "secret").string()}), 0);
+    proc_.write("secret", std::string(64, 'a'));
+    fs::permissions(proc_.at("secret"), fs::perms::owner_read | fs::perms::others_read);
+    EXPECT_EQ(run({"key", "add", "17", "--secret-file", proc_.at("secret").string()}), 0);
     EXPECT_TRUE(said("chmod 600"));
 }
 
@@ -384,12 +369,12 @@ TEST_F(Cli, KeyOperations) {
 }
 
 TEST_F(Cli, KeyUsage) {
-    write("short", "abc");
+    proc_.write("short", "abc");
     const std::vector<std::vector<std::string>> wrong{
         {"key"},
         {"key", "add", "17"},
-        {"key", "add", "17", "--secret-file", (root_ / "missing").string()},
-        {"key", "add", "17", "--secret-file", (root_ / "short").string()},
+        {"key", "add", "17", "--secret-file", proc_.at("missing").string()},
+        {"key", "add", "17", "--secret-file", proc_.at("short").string()},
         {"key", "promote", "17", "--secret-file", "-"},
         {"key", "promote", "17", "--id", "4"},
         {"key", "promote", "17", "--remote", "192.0.2.1"},
@@ -437,28 +422,29 @@ TEST_F(Cli, MonitorEndsWithAnErrorWhenTheSocketFails) {
 }
 
 TEST_F(Cli, Stats) {
-    write("net/netstat",
-          "TcpExt: A B\nTcpExt: 1 2\nTcpMigrate: SynSent Commit\nTcpMigrate: 3 0\nIpExt: X\nIpExt: "
-          "9\n");
+    proc_.write(
+        "net/netstat",
+        "TcpExt: A B\nTcpExt: 1 2\nTcpMigrate: SynSent Commit\nTcpMigrate: 3 0\nIpExt: X\nIpExt: "
+        "9\n");
     EXPECT_EQ(run({"stats"}), 0);
     EXPECT_EQ(out_.str(), "SynSent  3\nCommit   0\n");
     EXPECT_EQ(run({"stats", "-z"}), 0);
     EXPECT_EQ(out_.str(), "SynSent  3\n");
     EXPECT_EQ(run_json({"stats"}, "stats")["counters"],
               nlohmann::json({{"SynSent", 3}, {"Commit", 0}}));
-    write("net/netstat", "TcpMigrate: SynSent Commit\nTcpMigrate: 3\n");
+    proc_.write("net/netstat", "TcpMigrate: SynSent Commit\nTcpMigrate: 3\n");
     EXPECT_EQ(run({"stats"}), ctl::kFailed);
 }
 
 TEST_F(Cli, SwitchSystem) {
-    write("sys/net/tcp_migrate/enabled", "0\n");
+    proc_.write("sys/net/tcp_migrate/enabled", "0\n");
     EXPECT_EQ(run({"enable"}), 0);
-    EXPECT_EQ(read("sys/net/tcp_migrate/enabled"), "2\n");
+    EXPECT_EQ(proc_.read("sys/net/tcp_migrate/enabled"), "2\n");
     EXPECT_TRUE(said("/etc/sysctl.d/"));
     EXPECT_EQ(run_json({"enable", "--opt-in"}, "switch")["now"], 1);
-    EXPECT_EQ(read("sys/net/tcp_migrate/enabled"), "1\n");
+    EXPECT_EQ(proc_.read("sys/net/tcp_migrate/enabled"), "1\n");
     EXPECT_EQ(run_json({"disable"}, "switch")["before"], 1);
-    EXPECT_EQ(read("sys/net/tcp_migrate/enabled"), "0\n");
+    EXPECT_EQ(proc_.read("sys/net/tcp_migrate/enabled"), "0\n");
 }
 
 TEST_F(Cli, CommandLineErrorsAndHelp) {
@@ -495,10 +481,10 @@ std::string ruleset(const std::string& expr) {
 }  // namespace
 
 TEST_F(Cli, DoctorHealthy) {
-    write("sys/net/tcp_migrate/enabled", "2\n");
-    write("self/status", "Name:\tx\nCapEff:\t000001ffffffffff\n");
-    write("sys/net/ipv4/conf/all/rp_filter", "0\n");
-    write("sys/net/ipv4/tcp_syncookies", "1\n");
+    proc_.write("sys/net/tcp_migrate/enabled", "2\n");
+    proc_.write("self/status", "Name:\tx\nCapEff:\t000001ffffffffff\n");
+    proc_.write("sys/net/ipv4/conf/all/rp_filter", "0\n");
+    proc_.write("sys/net/ipv4/tcp_syncookies", "1\n");
     tools_["nft"] = ruleset(R"([{"accept":null}])");
     const auto found = by_id(run_json({"doctor"}, "doctor"));
     EXPECT_EQ(found, (std::map<std::string, std::string>{
@@ -517,21 +503,21 @@ TEST_F(Cli, DoctorUnpatchedKernel) {
 }
 
 TEST_F(Cli, DoctorSwitchedOff) {
-    write("sys/net/tcp_migrate/enabled", "0\n");
+    proc_.write("sys/net/tcp_migrate/enabled", "0\n");
     EXPECT_EQ(by_id(run_json({"doctor"}, "doctor", ctl::kFailed)).at("enabled"), "problem");
-    write("sys/net/tcp_migrate/enabled", "1\n");
+    proc_.write("sys/net/tcp_migrate/enabled", "1\n");
     EXPECT_EQ(by_id(run_json({"doctor"}, "doctor")).at("enabled"), "info");
 }
 
 TEST_F(Cli, DoctorSettings) {
-    write("sys/net/tcp_migrate/enabled", "2\n");
-    write("sys/net/tcp_migrate/require_strong", "1\n");
-    write("sys/net/ipv4/tcp_syncookies", "2\n");
-    write("self/status", "CapEff:\t0000000000000000\n");
-    write("net/netstat", "TcpMigrate: SynFallback\nTcpMigrate: 3\n");
-    write("sys/net/ipv4/conf/all/rp_filter", "1\n");
-    write("sys/net/ipv4/conf/eth0.5/rp_filter", "0\n");
-    write("sys/net/ipv4/conf/wlan0/rp_filter", "2\n");
+    proc_.write("sys/net/tcp_migrate/enabled", "2\n");
+    proc_.write("sys/net/tcp_migrate/require_strong", "1\n");
+    proc_.write("sys/net/ipv4/tcp_syncookies", "2\n");
+    proc_.write("self/status", "CapEff:\t0000000000000000\n");
+    proc_.write("net/netstat", "TcpMigrate: SynFallback\nTcpMigrate: 3\n");
+    proc_.write("sys/net/ipv4/conf/all/rp_filter", "1\n");
+    proc_.write("sys/net/ipv4/conf/eth0.5/rp_filter", "0\n");
+    proc_.write("sys/net/ipv4/conf/wlan0/rp_filter", "2\n");
     const auto found = by_id(run_json({"doctor"}, "doctor"));
     EXPECT_EQ(found.at("require_strong"), "info");
     EXPECT_EQ(found.at("syncookies"), "warning");
@@ -544,16 +530,16 @@ TEST_F(Cli, DoctorSettings) {
 }
 
 TEST_F(Cli, DoctorOneInterfaceMayFilterStrictly) {
-    write("sys/net/tcp_migrate/enabled", "2\n");
-    write("sys/net/ipv4/conf/all/rp_filter", "1\n");
-    write("sys/net/ipv4/conf/eth0/rp_filter", "1\n");
-    write("sys/net/ipv4/conf/lo/rp_filter", "1\n");
+    proc_.write("sys/net/tcp_migrate/enabled", "2\n");
+    proc_.write("sys/net/ipv4/conf/all/rp_filter", "1\n");
+    proc_.write("sys/net/ipv4/conf/eth0/rp_filter", "1\n");
+    proc_.write("sys/net/ipv4/conf/lo/rp_filter", "1\n");
     EXPECT_EQ(by_id(run_json({"doctor"}, "doctor")).at("rp_filter"), "ok");
 }
 
 TEST_F(Cli, DoctorNftRules) {
     // As `nft -j list ruleset` of version 1.0.6 prints them.
-    write("sys/net/tcp_migrate/enabled", "2\n");
+    proc_.write("sys/net/tcp_migrate/enabled", "2\n");
     const std::vector<std::pair<std::string, std::string>> table{
         {R"([{"match":{"op":"==","left":{"tcp option":{"base":254,"offset":0,"len":8}},"right":true}},{"drop":null}])",
          "nft_option"},
@@ -584,7 +570,7 @@ TEST_F(Cli, DoctorNftRules) {
 }
 
 TEST_F(Cli, DoctorIptablesRules) {
-    write("sys/net/tcp_migrate/enabled", "2\n");
+    proc_.write("sys/net/tcp_migrate/enabled", "2\n");
     tools_["iptables-save"] =
         "*mangle\n-A FORWARD -p tcp -j TCPOPTSTRIP --strip-options 5,254\nCOMMIT\n*filter\n"
         "-A INPUT -m conntrack --ctstate INVALID -j DROP\n";

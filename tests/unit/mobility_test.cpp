@@ -3,17 +3,16 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <filesystem>
-#include <fstream>
 #include <set>
 #include <string>
 
 #include "libmobility/frame.hpp"
 #include "libmobility/identity.hpp"
 #include "libmobility/pair.hpp"
+#include "temporary.hpp"
 
 namespace mobility {
 namespace {
@@ -75,15 +74,9 @@ TEST(Frame, BadHeadIsAnErrorAtOnceAndStays) {
 
 class IdentityFile : public testing::Test {
   protected:
-    void SetUp() override {
-        std::string name = testing::TempDir() + "identityXXXXXX";
-        ASSERT_NE(mkdtemp(name.data()), nullptr);
-        folder = name;
-    }
-    void TearDown() override { std::filesystem::remove_all(folder); }
+    [[nodiscard]] std::filesystem::path file() const { return folder.at("identity.pem"); }
 
-    std::filesystem::path folder;
-    std::filesystem::path file() const { return folder / "identity.pem"; }
+    Temporary folder;
 };
 
 TEST_F(IdentityFile, IsTheSameAfterSavingAndLoading) {
@@ -102,7 +95,7 @@ TEST_F(IdentityFile, IsForItsOwnerAloneAndNothingElseIsLeft) {
     struct stat about {};
     ASSERT_EQ(stat(file().c_str(), &about), 0);
     EXPECT_EQ(about.st_mode & 0777, 0600U);
-    EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder), {}), 1);
+    EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder.path()), {}), 1);
 }
 
 TEST_F(IdentityFile, IsNeverWrittenOver) {
@@ -123,9 +116,8 @@ TEST_F(IdentityFile, OthersMustNotReadIt) {
 
 TEST_F(IdentityFile, BadFilesAreNamed) {
     EXPECT_TRUE(Identity::load(file()).error().is(ENOENT));
-    EXPECT_TRUE(Identity::load_or_create(folder / "none" / "x.pem").error().is(ENOENT));
-    std::ofstream(file()) << "-----BEGIN PRIVATE KEY-----\nrubbish\n";
-    chmod(file().c_str(), 0600);
+    EXPECT_TRUE(Identity::load_or_create(folder.at("none/x.pem")).error().is(ENOENT));
+    folder.write("identity.pem", "-----BEGIN PRIVATE KEY-----\nrubbish\n");
     const auto loaded = Identity::load(file());
     EXPECT_TRUE(loaded.error().is(EBADMSG));
     EXPECT_THAT(loaded.error().message, HasSubstr(file().string()));
@@ -133,16 +125,12 @@ TEST_F(IdentityFile, BadFilesAreNamed) {
 }
 
 TEST_F(IdentityFile, CertificateOfAnotherKeyIsRefused) {
-    ASSERT_TRUE(Identity::create()->save(folder / "a"));
-    ASSERT_TRUE(Identity::create()->save(folder / "b"));
-    const auto text = [this](const char* name) {
-        std::ifstream in(folder / name);
-        return std::string(std::istreambuf_iterator<char>(in), {});
-    };
+    ASSERT_TRUE(Identity::create()->save(folder.at("a")));
+    ASSERT_TRUE(Identity::create()->save(folder.at("b")));
+    const auto a = folder.read("a");
+    const auto b = folder.read("b");
     const std::string mark = "-----BEGIN CERTIFICATE-----";
-    const auto key = text("a").substr(0, text("a").find(mark));
-    std::ofstream(file()) << key << text("b").substr(text("b").find(mark));
-    chmod(file().c_str(), 0600);
+    folder.write("identity.pem", a.substr(0, a.find(mark)) + b.substr(b.find(mark)));
     EXPECT_TRUE(Identity::load(file()).error().is(EBADMSG));
 }
 

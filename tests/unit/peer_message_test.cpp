@@ -9,6 +9,7 @@
 #include <functional>
 #include <string>
 
+#include "libmobility/message.hpp"
 #include "proto/peer.pb.h"
 
 namespace mobility {

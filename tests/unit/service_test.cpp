@@ -7,9 +7,6 @@
 #include <spdlog/logger.h>
 #include <spdlog/sinks/null_sink.h>
 
-#include <boost/asio/as_tuple.hpp>
-#include <boost/asio/co_spawn.hpp>
-#include <boost/asio/detached.hpp>
 #include <boost/asio/read.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/asio/write.hpp>
@@ -17,6 +14,7 @@
 #include <functional>
 
 #include "libmobility/within.hpp"
+#include "loopback.hpp"
 #include "metrics/metrics.hpp"
 #include "temporary.hpp"
 
@@ -32,24 +30,10 @@ using testing::HasSubstr;
 using Why = Refused::Why;
 using ChannelPtr = std::unique_ptr<Channel>;
 
-constexpr auto kWithoutResult = asio::as_tuple(asio::use_awaitable);
 constexpr const char* kToken = "0123456789abcdef";
 constexpr seconds kSoon(10);  // for what happens at once: a limit that fails the test
 
-/// A host that talks to the server.
-struct Host {
-    Identity identity = std::move(*Identity::create());
-    Tls tls = std::move(*Tls::create(identity));
-
-    [[nodiscard]] Name name() const { return identity.name(); }
-};
-
-/// A list of one; in a coroutine GCC 12 takes no braces.
-std::vector<Ticket> only(const Ticket& ticket) {
-    return std::vector<Ticket>(1, ticket);
-}
-
-class ServiceTest : public testing::Test {
+class ServiceTest : public LoopbackTest {
   protected:
     using Task = std::function<asio::awaitable<void>()>;
 
@@ -69,15 +53,7 @@ class ServiceTest : public testing::Test {
         const auto there = service->listen({make_address("127.0.0.1"), 0});
         ASSERT_TRUE(there) << there.error().message;
         where = *there;
-        bool done = false;
-        asio::co_spawn(io, task(), [&](const std::exception_ptr& thrown) {
-            EXPECT_FALSE(thrown);
-            done = true;
-            service->stop();
-        });
-        io.run_for(seconds(60));
-        EXPECT_TRUE(done);
-        EXPECT_TRUE(io.stopped()) << "something is still under way";
+        run_dry(task(), [this] { service->stop(); });
         EXPECT_EQ(service->channels(), 0);
         EXPECT_EQ(service->strangers(), 0);
     }
@@ -106,6 +82,12 @@ class ServiceTest : public testing::Test {
     static ToServer a_forget(const PairId& pair = {}) { return Forget{pair}; }
     static ToServer an_outcome(const PairId& pair, std::uint32_t judgement, bool resumed) {
         return Outcome{pair, judgement, 0, resumed};
+    }
+    /// With which A lets a guest speak of a pair.
+    [[nodiscard]] std::vector<Ticket> ticket_of_a(const Host& guest, const PairId& pair) const {
+        const auto soon = std::chrono::system_clock::now() + std::chrono::hours(1);
+        return {
+            *issue(a.identity, guest.name(), pair, std::chrono::time_point_cast<seconds>(soon))};
     }
     /// What the server says next; nothing if the channel ends.
     static asio::awaitable<std::optional<ToHost>> hear(Channel& from) {
@@ -165,7 +147,6 @@ class ServiceTest : public testing::Test {
     std::unique_ptr<Admission> admission;
     ServiceLimits limits;
     Limits exchange;
-    asio::io_context io{1};
     std::unique_ptr<Service> service;
     tcp::endpoint where;
 };
@@ -244,10 +225,7 @@ TEST_F(ServiceTest, ActsInTimeWithoutAWord) {
 TEST_F(ServiceTest, GuestsSpeakOfTheirPairOnly) {
     run([this]() -> asio::awaitable<void> {
         const auto good = about(stranger, a);
-        const auto ticket = *issue(a.identity, stranger.name(), good.pair(),
-                                   std::chrono::time_point_cast<seconds>(
-                                       std::chrono::system_clock::now() + std::chrono::hours(1)));
-        auto to = co_await joined(stranger, "", only(ticket));
+        auto to = co_await joined(stranger, "", ticket_of_a(stranger, good.pair()));
         co_await say(*to, about(stranger, b));
         EXPECT_EQ(why(co_await hear(*to)), Why::NotAdmitted);
         co_await say(*to, good);
@@ -258,18 +236,15 @@ TEST_F(ServiceTest, GuestsSpeakOfTheirPairOnly) {
 TEST_F(ServiceTest, GuestsOfOneHostAreFew) {
     limits.guests_per_host = 1;
     run([this]() -> asio::awaitable<void> {
-        const auto ticket = [this](const Host& guest) {
-            return *issue(a.identity, guest.name(), PairId{1},
-                          std::chrono::time_point_cast<seconds>(std::chrono::system_clock::now() +
-                                                                std::chrono::hours(1)));
-        };
         Host another;
-        auto first = co_await joined(stranger, "", only(ticket(stranger)));
+        const PairId pair{1};
+        const auto its_ticket = ticket_of_a(another, pair);
+        auto first = co_await joined(stranger, "", ticket_of_a(stranger, pair));
         auto second = co_await channel(another);
-        EXPECT_EQ(why(co_await hello(*second, "", only(ticket(another)))), Why::TooMuch);
+        EXPECT_EQ(why(co_await hello(*second, "", its_ticket)), Why::TooMuch);
         first->close();
         co_await until([this] { return service->channels() == 0; });
-        co_await joined(another, "", only(ticket(another)));
+        co_await joined(another, "", its_ticket);
     });
 }
 
@@ -309,7 +284,7 @@ TEST_F(ServiceTest, StrangersHaveLittleTime) {
         auto half = co_await channel(a);
         char byte = 0;
         const auto [ended, size] =
-            co_await asio::async_read(silent, asio::buffer(&byte, 1), kWithoutResult);
+            co_await asio::async_read(silent, asio::buffer(&byte, 1), kNoThrow);
         EXPECT_TRUE(ended);
         EXPECT_FALSE(co_await hear(*half));
         EXPECT_EQ(counters().introduction_failed, 2);
@@ -337,7 +312,7 @@ TEST_F(ServiceTest, OneAddressHasFewStrangers) {
         auto third = co_await plain_socket();
         char byte = 0;
         const auto [ended, size] =
-            co_await asio::async_read(third, asio::buffer(&byte, 1), kWithoutResult);
+            co_await asio::async_read(third, asio::buffer(&byte, 1), kNoThrow);
         EXPECT_TRUE(ended);
         EXPECT_EQ(counters().crowded, 1);
         first.close();
@@ -441,7 +416,7 @@ TEST_F(ServiceTest, MetricsAreServedOverHttp) {
             co_await socket.async_connect(*there, asio::use_awaitable);
             co_await asio::async_write(socket, asio::buffer(request), asio::use_awaitable);
             std::string answer;
-            co_await asio::async_read(socket, asio::dynamic_buffer(answer), kWithoutResult);
+            co_await asio::async_read(socket, asio::dynamic_buffer(answer), kNoThrow);
             co_return answer;
         };
         auto to_a = co_await joined(a);

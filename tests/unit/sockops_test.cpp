@@ -4,11 +4,9 @@
 #include <gtest/gtest.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 
-#include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <sstream>
@@ -16,8 +14,7 @@
 #include "cgroup.hpp"
 #include "commands.hpp"
 #include "sockops.hpp"
-
-namespace fs = std::filesystem;
+#include "temporary.hpp"
 
 namespace {
 
@@ -103,34 +100,25 @@ namespace {
 /// `migrate-ctl` over a fake /proc, but with real cgroups and processes.
 class Run : public testing::Test {
   protected:
-    Run() {
-        std::string path = testing::TempDir() + "migrate-ctl-run-XXXXXX";
-        root_ = mkdtemp(path.data());
-        fs::create_directories(root_ / "sys/net/tcp_migrate");
-        std::ofstream(root_ / "sys/net/tcp_migrate/enabled") << "0\n";
-    }
-    ~Run() override { fs::remove_all(root_); }
+    Run() { proc_.write("sys/net/tcp_migrate/enabled", "0\n"); }
 
     int run(std::vector<std::string> arguments) {
         auto system = ctl::real_system();
-        system.proc = root_;
+        system.proc = proc_.path();
         return ctl::run_cli(system, std::move(arguments));
     }
-    [[nodiscard]] std::string content(const fs::path& path) const {
-        std::ifstream file(root_ / path);
-        return {std::istreambuf_iterator<char>(file), {}};
-    }
-    fs::path root_;
+    mobility::Temporary proc_;
 };
 
 }  // namespace
 
 TEST_F(Run, ProgramRunsInItsOwnGroup) {
     NEED_CGROUP(ctl::ScratchCgroup::create());
-    const auto note = (root_ / "note").string();
+    const auto note = proc_.at("note").string();
     EXPECT_EQ(run({"run", "--", "sh", "-c", "cat /proc/self/cgroup >" + note + "; exit 7"}), 7);
-    EXPECT_NE(content("note").find("migrate-ctl-" + std::to_string(getpid())), std::string::npos);
-    EXPECT_EQ(content("sys/net/tcp_migrate/enabled"), "1\n");
+    EXPECT_NE(proc_.read("note").find("migrate-ctl-" + std::to_string(getpid())),
+              std::string::npos);
+    EXPECT_EQ(proc_.read("sys/net/tcp_migrate/enabled"), "1\n");
     EXPECT_FALSE(ctl::open_cgroup("/migrate-ctl-" + std::to_string(getpid()))) << "removed";
 }
 
@@ -154,8 +142,8 @@ TEST_F(Run, EnableAndDisableACgroup) {
     path = path.substr(3) + "/migrate-ctl-" + std::to_string(getpid());
     EXPECT_EQ(run({"enable", "--cgroup", path}), 0);
     EXPECT_FALSE(*ctl::attach_sockops(cgroup->fd())) << "it is there";
-    EXPECT_EQ(content("sys/net/tcp_migrate/enabled"), "1\n");
+    EXPECT_EQ(proc_.read("sys/net/tcp_migrate/enabled"), "1\n");
     EXPECT_EQ(run({"disable", "--cgroup", path}), 0);
     EXPECT_FALSE(*ctl::detach_sockops(cgroup->fd())) << "it is gone";
-    EXPECT_EQ(content("sys/net/tcp_migrate/enabled"), "1\n");
+    EXPECT_EQ(proc_.read("sys/net/tcp_migrate/enabled"), "1\n");
 }

@@ -2,6 +2,7 @@
 // A directory for a test's files, gone with it.
 #pragma once
 
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -21,10 +22,12 @@ class Temporary {
         std::filesystem::remove_all(path_, ignored);
     }
 
+    [[nodiscard]] const std::filesystem::path& path() const { return path_; }
     [[nodiscard]] std::filesystem::path at(const std::string& name) const { return path_ / name; }
 
-    /// Writes a file, for its owner alone.
+    /// Writes a file, for its owner alone, and makes the directories on the way to it.
     void write(const std::string& name, const std::string& text) const {
+        std::filesystem::create_directories(at(name).parent_path());
         std::ofstream(at(name)) << text;
         std::filesystem::permissions(
             at(name), std::filesystem::perms::owner_read | std::filesystem::perms::owner_write);
