@@ -15,21 +15,25 @@ sys.path.insert(0, str(ROOT / "netns-lab"))
 from tcplab.topology import Lab  # noqa: E402
 
 PORT, BATCH = 5200, 1000
+# What a link has to hold for a batch's SYNs; those that are lost come again seconds later.
+LIMIT = 2 * BATCH
 
 
 class Crowd:
     """The connections: clients[i] on A and servers[...] on B, not in the same order."""
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: Lab, protocol: int = 0) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (65536, 65536))
         for host in (lab.a, lab.b):
             host.sysctl("net.ipv4.ip_local_port_range", "1024 65000")
             host.sysctl("net.core.somaxconn", 4096)
-        self.lab = lab
+        self.lab, self._protocol = lab, protocol
         self.clients: list[socket.socket] = []
         self.servers: list[socket.socket] = []
         with lab.b.inside():
-            self._listener = socket.create_server(("0.0.0.0", PORT), backlog=4096)
+            self._listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, protocol)
+            self._listener.bind(("0.0.0.0", PORT))
+            self._listener.listen(4096)
 
     def grow(self, count: int) -> None:
         """Opens connections until there are so many; a byte goes each way on each."""
@@ -37,7 +41,7 @@ class Crowd:
             fresh: list[socket.socket] = []
             with self.lab.a.inside():
                 for _ in range(min(BATCH, count - len(self.clients))):
-                    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+                    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, self._protocol)
                     sock.setblocking(False)
                     with contextlib.suppress(BlockingIOError):
                         sock.connect((self.lab.b.v4, PORT))

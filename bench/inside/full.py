@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How long until the path is full: full.py TRIES.
+"""How long until the path is full: full.py KIND TRIES; KIND is one of stream.py.
 
 On virtual time: a moved connection, from the command on, and a new one over
 the same path, from connect() on. The path is full at the first moment from
@@ -53,9 +53,9 @@ def enough(rtt: float) -> int:
     return int(RATE / 8 * (max(2 * rtt, 0.04) * 2 + 12 * rtt + 0.3))
 
 
-def moved(lab: Lab, mover: Mover, sends: str) -> float | None:
+def moved(lab: Lab, mover: Mover, kind: str, sends: str) -> float | None:
     """A connection that fills the path at N1 and is moved to N2."""
-    with Stream(lab, "migrate", sends) as stream:
+    with Stream(lab, kind, sends) as stream:
         stream.until(enough(lab.rtt))
         with new_path(lab, stream, pathlib.Path("/tmp/capture")) as segments:
             lab.a.move("n2")
@@ -63,40 +63,41 @@ def moved(lab: Lab, mover: Mover, sends: str) -> float | None:
         return full_since(segments[stream.receiver.name], mover.when, lab.rtt)
 
 
-def new(lab: Lab, sends: str) -> float | None:
+def new(lab: Lab, kind: str, sends: str) -> float | None:
     """A connection that is opened where A is now."""
     receiver = lab.b if sends == "mover" else lab.a
     cap = capture.Capture(receiver, pathlib.Path("/tmp/capture/new.pcap"))
-    with Stream(lab, "migrate", sends) as stream:
+    with Stream(lab, kind, sends) as stream:
         stream.until(enough(lab.rtt))
         segments = list(capture.read(cap.stop()))
         return full_since(segments, stream.began, lab.rtt)
 
 
 @contextlib.contextmanager
-def network(rtt: float) -> Iterator[tuple[Lab, Mover]]:
+def network(kind: str, rtt: float) -> Iterator[tuple[Lab, Mover]]:
     """The thesis' network with a bottleneck at A, wherever it is."""
-    with moving_lab("migrate", rtt, **WIDE) as (lab, mover):
+    with moving_lab(kind, rtt, **WIDE) as (lab, mover):
         for place in ("n1", "n2"):
             lab.set_link(place, **NARROW)
         yield lab, mover
 
 
-def series(rtt: float, sends: str, tries: int) -> dict[str, Any]:
+def series(kind: str, rtt: float, sends: str, tries: int) -> dict[str, Any]:
     """Both, so often, each in a fresh network: no metrics of an earlier one."""
     found: dict[str, list[float | None]] = {"moved": [], "new": []}
     for _ in range(tries):
-        with network(rtt) as (lab, mover):
-            found["moved"].append(moved(lab, mover, sends))
-        with network(rtt) as (lab, mover):
+        with network(kind, rtt) as (lab, mover):
+            found["moved"].append(moved(lab, mover, kind, sends))
+        with network(kind, rtt) as (lab, mover):
             lab.a.move("n2")
-            found["new"].append(new(lab, sends))
-    print(rtt, sends, found, flush=True)
+            found["new"].append(new(lab, kind, sends))
+    print(kind, rtt, sends, found, flush=True)
     return {"rtt": rtt, "sends": sends, **found}
 
 
 def main() -> None:
-    result = [series(rtt, sends, int(sys.argv[1])) for rtt in (0.05, 0.2) for sends in ("mover", "peer")]
+    kind, tries = sys.argv[1], int(sys.argv[2])
+    result = [series(kind, rtt, sends, tries) for rtt in (0.05, 0.2) for sends in ("mover", "peer")]
     pathlib.Path("/lab/result.json").write_text(json.dumps(result))
 
 

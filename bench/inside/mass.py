@@ -30,7 +30,7 @@ from typing import Any
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
-from crowd import Crowd  # noqa: E402
+from crowd import LIMIT, Crowd  # noqa: E402
 from tcplab.topology import CTL, Host, Lab, Point, wait_for  # noqa: E402
 
 SLOW = 0.6
@@ -83,6 +83,7 @@ def dropped(lab: Lab) -> int:
 def all_resumed(count: int, rate: str) -> dict[str, Any]:
     """Who goes on after one command."""
     with Lab("fig22", rtt=0.02, at={"a": "g1", "b": "g1"}) as lab:
+        lab.set_link("g1", limit=LIMIT)
         lab.set_link("g2", rate=rate, limit=1000)
         crowd = Crowd(lab)
         crowd.grow(count)

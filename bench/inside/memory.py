@@ -1,14 +1,14 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Kernel memory of a connection: memory.py ENABLED ('-' on an unpatched kernel).
+"""Kernel memory of a connection: memory.py STATE FEW MANY; STATE is one of states.py.
 
-Connections are opened between two hosts of one kernel, 1,000 and then 10,000;
-what the kernel holds is read at both moments. Their difference is that of
-9,000 connections with two ends each, and free of what is there once.
+Connections are opened between two hosts of one kernel, FEW and then MANY; what
+the kernel holds is read at both moments. Their difference is that of so many
+connections with two ends each, and free of what is there once.
 
-result.json: {"per_end": bytes, "caches": {name: bytes per end}}. per_end counts
-whole pages of all slabs, of vmalloc and of per-CPU memory (so also hash tables);
-caches counts the objects in use.
+result.json, all in bytes per end: {"pages": {kind: ...}, "caches": {name: ...}}.
+pages are whole ones, of all slabs, of vmalloc (large hash tables) and of per-CPU
+memory; caches counts the objects in use.
 """
 
 import json
@@ -18,10 +18,11 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
-from crowd import Crowd  # noqa: E402
+import states  # noqa: E402
+from crowd import LIMIT, Crowd  # noqa: E402
 from tcplab.topology import Lab  # noqa: E402
 
-FEW, MANY = 1000, 10000
+KINDS = ("Slab", "VmallocUsed", "Percpu")
 
 
 def caches() -> dict[str, int]:
@@ -33,36 +34,34 @@ def caches() -> dict[str, int]:
     return out
 
 
-def held() -> int:
+def pages() -> dict[str, int]:
     """Bytes the kernel holds in pages for its own objects."""
     lines = dict(line.split(":") for line in pathlib.Path("/proc/meminfo").read_text().splitlines())
-    return sum(int(lines[key].split()[0]) * 1024 for key in ("Slab", "VmallocUsed", "Percpu"))
+    return {kind: int(lines[kind].split()[0]) * 1024 for kind in KINDS}
 
 
-def settled() -> tuple[int, dict[str, int]]:
+def settled() -> dict[str, dict[str, int]]:
     """Both, when what waits to be freed is."""
     time.sleep(5)
     pathlib.Path("/proc/sys/vm/drop_caches").write_text("2\n")
     time.sleep(2)
-    return held(), caches()
+    return {"pages": pages(), "caches": caches()}
 
 
 def main() -> None:
-    enabled = None if sys.argv[1] == "-" else int(sys.argv[1])
-    with Lab("fig22", at={"a": "g1"}, enabled=enabled) as lab:
-        crowd = Crowd(lab)
-        crowd.grow(FEW)
+    state, few, many = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    with Lab("fig22", at={"a": "g1"}, enabled=states.enabled(state)) as lab:
+        lab.set_link("g1", limit=LIMIT)
+        crowd = Crowd(lab, states.protocol(state))
+        crowd.grow(few)
         before = settled()
-        crowd.grow(MANY)
+        crowd.grow(many)
         after = settled()
-        agreed = lab.a.counters().get("Agreed", 0)
-        if agreed != (MANY if enabled else 0):
-            raise RuntimeError(f"{agreed} connections agreed on migration with enabled={enabled}")
-        ends = 2 * (MANY - FEW)
-        per = {name: (size - before[1].get(name, 0)) / ends for name, size in after[1].items()}
-        result = {"per_end": (after[0] - before[0]) / ends,
-                  "caches": {k: round(v, 2) for k, v in sorted(per.items()) if abs(v) >= 0.5}}
+        states.prove(state, states.counters(lab.a.run("cat /proc/net/netstat").stdout), many)
         crowd.close()
+    ends = 2 * (many - few)
+    result = {part: {name: (size - before[part].get(name, 0)) / ends for name, size in sorted(sizes.items())}
+              for part, sizes in after.items()}
     pathlib.Path("/lab/result.json").write_text(json.dumps(result))
 
 

@@ -6,9 +6,10 @@ either: every segment of 1500 bytes passes every hook, as it would not if the
 device cut and joined them.
 """
 
-import os
 import pathlib
 import subprocess
+
+import states
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LOAD = ROOT / "build/cmake/bench/load/tcp-load"
@@ -20,8 +21,8 @@ def sh(script: str) -> None:
     subprocess.run(["sh", "-e"], input=script, text=True, check=True)
 
 
-def build(enabled: str) -> None:
-    """Makes them; enabled is net.tcp_migrate.enabled, or "-" to leave it alone."""
+def build(state: str) -> None:
+    """Makes them, the extension in this state."""
     sh(f"""
 ip netns add server
 ip netns add client
@@ -36,29 +37,24 @@ for ns in server client; do
 done
 ip netns exec client /usr/bin/python3 -c 'import socket; socket.socket(2, 2).sendto(b"", ("{SERVER}", 9))'
 """)
-    if enabled != "-":
+    if (enabled := states.enabled(state)) is not None:
         for ns in ("server", "client"):
             sh(f"ip netns exec {ns} sh -c 'echo {enabled} >/proc/sys/net/tcp_migrate/enabled'\n")
 
 
-def load(mode: str, slices: int, amount: int, instructions: bool = False) -> list[list[int]]:
-    """Runs tcp-load; [operations, ticks] of each slice."""
+def load(state: str, mode: str, slices: int, amount: int, instructions: bool = False) -> list[list[int]]:
+    """Runs tcp-load, which has to be of this state; [operations, ticks] of each slice."""
     argv = [str(LOAD), mode, "server", "client", SERVER, "5000", str(slices), str(amount)]
-    done = subprocess.run(argv + (["insn"] if instructions else []), capture_output=True, text=True, check=False)
+    argv += ["insn"] * instructions + ["mptcp"] * (state == "mptcp")
+    before = counters("client")
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(done.stderr.strip() or f"tcp-load ended with {done.returncode}")
+    states.prove(state, {name: n - before.get(name, 0) for name, n in counters("client").items()})
     return [[int(w) for w in line.split()] for line in done.stdout.splitlines()]
 
 
 def counters(namespace: str) -> dict[str, int]:
-    """TcpMigrate: of a namespace."""
-    text = subprocess.run(["ip", "netns", "exec", namespace, "cat", "/proc/net/netstat"],
-                          capture_output=True, text=True, check=True).stdout
-    lines = [ln.split() for ln in text.splitlines() if ln.startswith("TcpMigrate:")]
-    return dict(zip(lines[0][1:], map(int, lines[1][1:]), strict=True)) if lines else {}
-
-
-def boot_facts() -> dict[str, str]:
-    """What a result depends on and cannot be seen from outside."""
-    clock = pathlib.Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")
-    return {"release": os.uname().release, "clock": clock.read_text().strip() if clock.exists() else "?"}
+    """What states.prove() looks at."""
+    return states.counters(subprocess.run(["ip", "netns", "exec", namespace, "cat", "/proc/net/netstat"],
+                                          capture_output=True, text=True, check=True).stdout)

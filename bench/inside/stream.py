@@ -22,11 +22,11 @@ from collections.abc import Iterator
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "netns-lab"))
 
+from states import protocol  # noqa: E402
 from tcplab import capture, topology  # noqa: E402
 from tcplab.topology import Host, Lab, Point, wait_for  # noqa: E402
 
 PORT = 5100
-IPPROTO_MPTCP = 262
 CHUNK = {"bulk": 65536, "paced": 2000}
 
 
@@ -81,7 +81,7 @@ class Stream:
         self.began = time.time()
         self.log: list[tuple[float, int]] = [(self.began, 0)]
         self.error: tuple[float, int] | None = None
-        proto = IPPROTO_MPTCP if kind == "mptcp" else 0
+        proto = protocol(kind)
         with lab.b.inside():
             listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, proto)
         with lab.a.inside():

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // tcp-load: TCP work between two network namespaces, and how fast it went.
 //
-//   tcp-load MODE SERVER-NS CLIENT-NS ADDRESS PORT SLICES AMOUNT [insn]
+//   tcp-load MODE SERVER-NS CLIENT-NS ADDRESS PORT SLICES AMOUNT [insn] [mptcp]
 //
 //   rr       one connection; a request of 64 bytes, an answer of 64 bytes
 //   bulk     one connection; 64 KiB writes, one way
@@ -12,15 +12,18 @@
 // a slice lasts AMOUNT microseconds, or with "insn" has AMOUNT operations. A
 // line per slice is printed: operations (bulk: bytes), and the nanoseconds, or
 // with "insn" the ticks of the time-stamp counter, that they took; under
-// QEMU's -icount shift=0 a tick is one instruction.
+// QEMU's -icount shift=0 a tick is one instruction. With "mptcp" the sockets are
+// MPTCP's.
 
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sched.h>
 #include <sys/socket.h>
 #include <x86intrin.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <chrono>
@@ -62,6 +65,7 @@ struct Work {
     int slices = 0;
     uint64_t amount = 0;
     bool instructions = false;
+    int protocol = IPPROTO_TCP;
 };
 
 void set(int fd, int level, int option, int value) {
@@ -69,8 +73,8 @@ void set(int fd, int level, int option, int value) {
         fail("setsockopt");
 }
 
-UniqueFd new_socket() {
-    UniqueFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+UniqueFd new_socket(const Work& work) {
+    UniqueFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, work.protocol));
     if (!fd)
         fail("socket");
     return fd;
@@ -78,7 +82,7 @@ UniqueFd new_socket() {
 
 UniqueFd listen_on(const Work& work) {
     enter(work.server_ns);
-    UniqueFd fd = new_socket();
+    UniqueFd fd = new_socket(work);
     set(fd.get(), SOL_SOCKET, SO_REUSEADDR, 1);
     const auto* address = reinterpret_cast<const sockaddr*>(&work.address);
     if (bind(fd.get(), address, sizeof(work.address)) < 0 || listen(fd.get(), 128) < 0)
@@ -94,7 +98,7 @@ struct Pair {
 
 // connect() needs nobody to call accept().
 Pair join(const Work& work, const UniqueFd& listener) {
-    Pair pair{new_socket(), {}};
+    Pair pair{new_socket(work), {}};
     const auto* address = reinterpret_cast<const sockaddr*>(&work.address);
     if (connect(pair.client.get(), address, sizeof(work.address)) < 0)
         fail("connect");
@@ -193,12 +197,15 @@ void run(const Work& work) {
 
 Work parse(const std::vector<std::string>& args) {
     const auto known = [&] { return args[0] == "rr" || args[0] == "bulk" || args[0] == "connect"; };
-    if (args.size() < 7 || args.size() > 8 || !known())
+    if (args.size() < 7 || args.size() > 9 || !known())
         throw std::invalid_argument(
             "usage: tcp-load rr|bulk|connect SERVER-NS CLIENT-NS ADDRESS PORT SLICES AMOUNT "
-            "[insn]");
-    Work work{args[0], args[1], args[2], {}, std::stoi(args[5]), std::stoull(args[6]), false};
-    work.instructions = args.size() == 8 && args[7] == "insn";
+            "[insn] [mptcp]");
+    Work work{args[0], args[1], args[2], {}, std::stoi(args[5]), std::stoull(args[6])};
+    const std::vector<std::string> words(args.begin() + 7, args.end());
+    work.instructions = std::ranges::find(words, "insn") != words.end();
+    if (std::ranges::find(words, "mptcp") != words.end())
+        work.protocol = IPPROTO_MPTCP;
     work.address.sin_family = AF_INET;
     work.address.sin_port = htons(static_cast<uint16_t>(std::stoi(args[4])));
     if (inet_pton(AF_INET, args[3].c_str(), &work.address.sin_addr) != 1)

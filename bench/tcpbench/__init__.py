@@ -3,6 +3,6 @@
 
 stats (medians and intervals), report (rows, table, JSON), machine (kernels
 that run one beside the other and are asked in turn), and one file per group of
-rows: disasm, icount, rates, memory, moves, crowd. What runs in the booted
+rows: disasm, icount, rates, memory, moves, full, crowd. What runs in the booted
 kernels is in ../inside.
 """

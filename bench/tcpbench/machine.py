@@ -22,6 +22,16 @@ sys.path.insert(0, str(ROOT / "netns-lab"))
 from tcplab import boot  # noqa: E402
 
 LabError = boot.LabError
+# What is compared (inside/states.py), and whether it is on the patched kernel.
+STATES = {"vanilla": False, "off": True, "on": True, "mptcp": False}
+# How each but the first is called in the rows, which hold it against that.
+NAMES = {"off": "off", "on": "on", "mptcp": "MPTCP"}
+_IMAGES = {"uml": ("uml-vanilla", "uml-plain"), "qemu": ("qemu-vanilla", "qemu")}
+
+
+def image(kernels: dict[str, pathlib.Path], backend: str, state: str) -> str:
+    """The kernel of a state."""
+    return str(kernels[_IMAGES[backend][STATES[state]]])
 
 
 def run_inside(name: str, args: list[str], out: pathlib.Path, opts: boot.Options) -> Any:
@@ -36,15 +46,14 @@ def run_inside(name: str, args: list[str], out: pathlib.Path, opts: boot.Options
 class Machine:
     """A kernel with a network of two namespaces in it, and a server of requests."""
 
-    def __init__(self, name: str, kernel: str, enabled: int | None, out: pathlib.Path) -> None:
-        """enabled: net.tcp_migrate.enabled in both namespaces, None leaves it alone."""
-        self.name = name
+    def __init__(self, state: str, kernel: str, out: pathlib.Path) -> None:
+        self.state = state
         self._dir = out
         self._ids = itertools.count()
         subprocess.run(["rm", "-rf", str(out)], check=True)
         (out / "ctl").mkdir(parents=True)
-        command = f"/usr/bin/python3 bench/inside/serve.py {'-' if enabled is None else enabled}"
-        self._machine = boot.start(command, out, boot.Options(kernel=kernel, virtual=False, mem="600M"))
+        self._machine = boot.start(f"/usr/bin/python3 bench/inside/serve.py {state}", out,
+                                   boot.Options(kernel=kernel, virtual=False, mem="600M"))
         self._wait(out / "ctl/ready", 120)
         self.freeze()
 
@@ -53,7 +62,7 @@ class Machine:
         while not path.exists():
             if self._machine.poll() is not None or time.monotonic() > end:
                 said = (self._dir / "output").read_text(errors="replace") if (self._dir / "output").exists() else ""
-                raise LabError(f"{self.name}: no {path.name}; see {self._dir}/console\n{said[-500:]}")
+                raise LabError(f"{self.state}: no {path.name}; see {self._dir}/console\n{said[-500:]}")
             time.sleep(0.002)
 
     def freeze(self) -> None:
@@ -72,7 +81,7 @@ class Machine:
             self.freeze()
         answer = json.loads(base.with_suffix(".ans").read_text())
         if "error" in answer:
-            raise LabError(f"{self.name}: {answer['error']}")
+            raise LabError(f"{self.state}: {answer['error']}")
         return answer["result"]
 
     def close(self) -> None:

@@ -1,38 +1,50 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Kernel memory of a connection's end, off and on, beyond the unpatched kernel's."""
+"""Kernel memory of a connection's end, off, on and with MPTCP, beyond the unpatched kernel's."""
 
 import pathlib
 from collections.abc import Callable
-from typing import Any
 
-from .machine import boot, run_inside
+from .machine import NAMES, STATES, boot, image, run_inside
 from .report import Row, Target
 
+TARGETS = {"off": Target("<=", 0), "on": Target("<=", 512)}
+COUNTS, QUICK = (1_000, 10_000), (200, 2_000)
+# MPTCP's hash of tokens has a slot for each megabyte of memory and takes four of them in
+# each; what finds no place becomes plain TCP. Both ends are in the table.
+MPTCP_COUNTS = (200, 2_000)
 
-def _difference(mine: dict[str, Any], base: dict[str, Any]) -> dict[str, float]:
-    """Caches that grow otherwise than the unpatched kernel's."""
-    names = {*mine["caches"], *base["caches"]}
-    change = {n: mine["caches"].get(n, 0) - base["caches"].get(n, 0) for n in sorted(names)}
-    return {n: round(v, 1) for n, v in change.items() if abs(v) >= 1}
+# Bytes of each end: {"pages": {kind: ...}, "caches": {name: ...}}
+Held = dict[str, dict[str, float]]
+
+
+def _difference(mine: Held, base: Held) -> dict[str, float]:
+    """Kinds of pages and caches that grow otherwise than the unpatched kernel's."""
+    out = {}
+    for part in ("pages", "caches"):
+        names = {**base[part], **mine[part]}
+        change = {name: mine[part].get(name, 0) - base[part].get(name, 0) for name in names}
+        out |= {name: round(v, 1) for name, v in change.items() if abs(v) >= 1}
+    return out
+
+
+def _row(state: str, mine: Held, base: Held) -> Row:
+    per_end, vanilla = sum(mine["pages"].values()), sum(base["pages"].values())
+    value = per_end - vanilla
+    # Pages that are half full at both moments: below a byte of each end.
+    return Row(f"memory.{state}", f"memory of a connection's end, {NAMES[state]}", "bytes",
+               value=round(value, 1) if abs(value) >= 1 else 0.0, ratio=per_end / vanilla,
+               target=TARGETS.get(state), samples=[mine, base],
+               compare={"vanilla holds": round(vanilla, 1), **_difference(mine, base)},
+               note="beyond vanilla; compare: bytes of each end, in whole pages (Slab, VmallocUsed, Percpu), "
+                    "and as objects of single caches")
 
 
 def rows(kernels: dict[str, pathlib.Path], out: pathlib.Path, quick: bool, say: Callable[[str], None]) -> list[Row]:
     """The rows memory.*."""
-    del quick
-    found = {}
-    for name, kernel, enabled in (("vanilla", "uml-vanilla", "-"), ("off", "uml-plain", "0"), ("on", "uml-plain", "2")):
-        say(f"memory: 10,000 connections, {name}")
-        opts = boot.Options(kernel=str(kernels[kernel]), virtual=True, budget=600, mem="2G")
-        found[name] = run_inside("memory.py", [enabled], out / f"memory-{name}", opts)
-    base = found["vanilla"]
-    made = []
-    for name, limit in (("off", 0.0), ("on", 512.0)):
-        value = found[name]["per_end"] - base["per_end"]
-        # Pages that are half full at both moments: below a byte of each end.
-        made.append(Row(f"memory.{name}", f"memory of a connection's end, {name}", "bytes",
-                        value=round(value, 1) if abs(value) >= 1 else 0.0,
-                        ratio=found[name]["per_end"] / base["per_end"],
-                        target=Target("<=", limit), samples=[found[name]],
-                        compare={"vanilla holds": round(base["per_end"], 1), **_difference(found[name], base)},
-                        note="beyond vanilla; compare: objects of single caches, bytes of each end"))
-    return made
+    found: dict[str, Held] = {}
+    for state in STATES:
+        few, many = MPTCP_COUNTS if state == "mptcp" else QUICK if quick else COUNTS
+        say(f"memory: {many:,} connections, {state}")
+        opts = boot.Options(kernel=image(kernels, "uml", state), virtual=True, budget=600, mem="4G")
+        found[state] = run_inside("memory.py", [state, str(few), str(many)], out / f"memory-{state}", opts)
+    return [_row(state, found[state], found["vanilla"]) for state in NAMES]

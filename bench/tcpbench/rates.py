@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Rates in real time: the unpatched kernel, the patched one off, and on.
+"""Rates in real time: the unpatched kernel, the patched one off, and on; MPTCP.
 
-Three kernels run side by side and take turns of half a second, in another order
+Four kernels run side by side and take turns of half a second, in another order
 each time; between turns they are frozen. A turn's rate is the median of its
 slices, so that somebody else's burst of work on this machine costs a slice
 rather than the turn. Several boots of each, because where a kernel's data lie
@@ -13,7 +13,7 @@ import pathlib
 from collections.abc import Callable
 
 from . import stats
-from .machine import Machine
+from .machine import NAMES, STATES, Machine, image
 from .report import Row, Target
 
 MODES = {"bulk": "bulk throughput", "rr": "requests per second", "connect": "connections per second"}
@@ -21,7 +21,7 @@ UNITS = {"bulk": "MB/s", "rr": "1/s", "connect": "1/s"}
 TARGETS = {("off", "bulk"): 0.99, ("on", "bulk"): 0.98, ("on", "rr"): 0.98, ("on", "connect"): 0.97}
 SLICES, MICROSECONDS = 8, 50_000
 
-# rates[mode][machine][boot][turn]
+# rates[mode][state][boot][turn]
 Rates = dict[str, dict[str, list[list[float]]]]
 
 
@@ -32,14 +32,13 @@ def _turn(machine: Machine, mode: str) -> float:
 
 
 def _boot(kernels: dict[str, pathlib.Path], out: pathlib.Path, number: int) -> list[Machine]:
-    plain, vanilla = str(kernels["uml-plain"]), str(kernels["uml-vanilla"])
-    wanted = [("vanilla", vanilla, None), ("off", plain, 0), ("on", plain, 2)]
     # Boots in another order too: who comes first gets other memory.
-    wanted = wanted[number % 3:] + wanted[:number % 3]
+    first = number % len(STATES)
+    wanted = [*STATES][first:] + [*STATES][:first]
     machines: list[Machine] = []
     try:
-        for name, kernel, enabled in wanted:
-            machines.append(Machine(name, kernel, enabled, out / name))
+        for state in wanted:
+            machines.append(Machine(state, image(kernels, "uml", state), out / state))
     except BaseException:
         for machine in machines:
             machine.close()
@@ -50,20 +49,20 @@ def _boot(kernels: dict[str, pathlib.Path], out: pathlib.Path, number: int) -> l
 def measure(kernels: dict[str, pathlib.Path], out: pathlib.Path, boots: int, turns: int,
             say: Callable[[str], None]) -> Rates:
     """All turns of all boots."""
-    rates: Rates = {mode: {name: [] for name in ("vanilla", "off", "on")} for mode in MODES}
-    orders = itertools.cycle(itertools.permutations(range(3)))
+    rates: Rates = {mode: {state: [] for state in STATES} for mode in MODES}
+    orders = itertools.cycle(itertools.permutations(range(len(STATES))))
     for number in range(boots):
         say(f"rates: boot {number + 1} of {boots}")
         machines = _boot(kernels, out, number)
         try:
             for mode in MODES:
                 for machine in machines:
-                    rates[mode][machine.name].append([])
+                    rates[mode][machine.state].append([])
             for _ in range(turns):
                 order = next(orders)
                 for mode in MODES:
                     for i in order:
-                        rates[mode][machines[i].name][-1].append(_turn(machines[i], mode))
+                        rates[mode][machines[i].state][-1].append(_turn(machines[i], mode))
         finally:
             for machine in machines:
                 machine.close()
@@ -76,13 +75,13 @@ def _row(rates: Rates, state: str, mode: str) -> Row:
     ratio, interval = stats.ratio_of_medians(rounds)
     every = [v for boot in mine for v in boot]
     target = Target(">=", TARGETS[state, mode], 0.01) if (state, mode) in TARGETS else None
-    return Row(f"{state}.{mode}", f"{state}, against vanilla: {MODES[mode]}", UNITS[mode],
+    return Row(f"{state}.{mode}", f"{NAMES[state]}, against vanilla: {MODES[mode]}", UNITS[mode],
                value=stats.median(every), ratio=ratio, interval=interval, target=target, judged="ratio",
                compare={"vanilla": stats.median([v for boot in base for v in boot])},
                spread={"min": min(every), "max": max(every), "n": len(every)}, samples=rounds)
 
 
 def rows(kernels: dict[str, pathlib.Path], out: pathlib.Path, quick: bool, say: Callable[[str], None]) -> list[Row]:
-    """The rows off.* and on.*."""
+    """The rows off.*, on.* and mptcp.*."""
     rates = measure(kernels, out / "rates", *((2, 4) if quick else (10, 20)), say)
-    return [_row(rates, state, mode) for state in ("off", "on") for mode in MODES]
+    return [_row(rates, state, mode) for state in NAMES for mode in MODES]

@@ -99,10 +99,11 @@ def _spread(row: Row) -> str:
 
 def table(rows: list[Row]) -> str:
     """The rows for people; comparisons and notes follow each."""
-    lines = [f"{'':40} {'value':>12} {'':9} {'ratio':>8}  {'spread or 95 % interval':24} {'target':14} verdict"]
+    width = max(len(r.what) for r in rows)
+    lines = [f"{'':{width}} {'value':>12} {'':9} {'ratio':>8}  {'spread or 95 % interval':24} {'target':14} verdict"]
     for r in rows:
         ratio = f"{r.ratio:.4f}" if r.ratio is not None else ""
-        lines.append(f"{r.what:40} {_number(r.value):>12} {r.unit:9} {ratio:>8}  {_spread(r):24} "
+        lines.append(f"{r.what:{width}} {_number(r.value):>12} {r.unit:9} {ratio:>8}  {_spread(r):24} "
                      f"{str(r.target or ''):14} {r.verdict}")
         said = [f"{k}: {_number(v) if isinstance(v, int | float) else v}" for k, v in r.compare.items()]
         if said:
