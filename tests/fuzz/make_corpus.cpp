@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// Writes seeds into DIRECTORY/corpus, for decode_fuzzer, and DIRECTORY/corpus-exchange,
-// for exchange_fuzzer: one good message of every kind, as the kernel, a host or a server
-// would send it. Usage: make_corpus DIRECTORY
+// Writes seeds into DIRECTORY/corpus, for decode_fuzzer, DIRECTORY/corpus-exchange, for
+// exchange_fuzzer, and DIRECTORY/corpus-rtnetlink, for rtnetlink_fuzzer: one good message of
+// every kind, as the kernel, a host or a server would send it. Usage: make_corpus DIRECTORY
 
 #include <filesystem>
 #include <fstream>
@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "fake_kernel.hpp"
+#include "fake_rtnetlink.hpp"
 #include "libmobility/message.hpp"
 #include "libmobility/peer_message.hpp"
 
@@ -62,6 +63,12 @@ void save_netlink() {
              nla_put_u64(msg, TCP_MIGRATE_A_CONN_COOKIE, 17);
              nla_put(msg, TCP_MIGRATE_A_CONN_EXPORTER, 32, value.data());
          }));
+}
+
+void save_rtnetlink() {
+    for (const auto& [name, datagram] : fake::rtnetlink_samples()) {
+        save(name.c_str(), datagram);
+    }
 }
 
 template <typename Message>
@@ -119,7 +126,8 @@ int main(int argc, char** argv) {
     const std::filesystem::path directory = argv[1];
     for (const auto& [name, save_all] :
          {std::pair("corpus", &save_netlink), std::pair("corpus-exchange", &save_exchange),
-          std::pair("corpus-exchange", &save_peers)}) {
+          std::pair("corpus-exchange", &save_peers),
+          std::pair("corpus-rtnetlink", &save_rtnetlink)}) {
         g_directory = directory / name;
         std::filesystem::create_directories(g_directory);
         save_all();
