@@ -104,7 +104,8 @@ def _network(data: bytes) -> tuple[str, str, bytes, int] | None:
     return str(ipaddress.ip_address(src)), str(ipaddress.ip_address(dst)), data[head:], total - head
 
 
-def _segment(when: float, out: bool, data: bytes) -> Segment | None:
+def segment(data: bytes, when: float = 0, out: bool = False) -> Segment | None:
+    """What a packet is, from its IP header on; None if it is not TCP."""
     net = _network(data)
     if net is None or len(net[2]) < 20:
         return None
@@ -131,6 +132,6 @@ def read(path: pathlib.Path) -> Iterator[Segment]:
         pos += 16 + kept
         cooked = linktype & 0xFFFF == SLL2
         out = cooked and len(frame) > 10 and frame[10] == 4
-        seg = _segment(sec + frac * unit, out, frame[20:] if cooked else frame[14:])
+        seg = segment(frame[20:] if cooked else frame[14:], sec + frac * unit, out)
         if seg:
             yield seg

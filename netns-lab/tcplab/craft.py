@@ -18,11 +18,18 @@ def checksum(data: bytes) -> int:
     return ~total & 0xFFFF
 
 
+def layout(packet: bytes) -> tuple[int, int]:
+    """Where the addresses and where the TCP header of a packet begin, of either family."""
+    return (12, (packet[0] & 15) * 4) if packet[0] >> 4 == 4 else (8, 40)
+
+
 def checked(packet: bytes) -> bytes:
-    """An IPv4 packet that was changed, with the checksum of its TCP segment made right."""
-    head = (packet[0] & 15) * 4
+    """A packet that was changed, with the checksum of its TCP segment made right."""
+    at, head = layout(packet)
+    addresses = packet[at:at + (8 if packet[0] >> 4 == 4 else 32)]
     tcp = packet[head:head + 16] + b"\0\0" + packet[head + 18:]
-    total = checksum(packet[12:20] + struct.pack("!BBH", 0, socket.IPPROTO_TCP, len(tcp)) + tcp)
+    # The sum is the same for both families' pseudo headers.
+    total = checksum(addresses + struct.pack("!BBH", 0, socket.IPPROTO_TCP, len(tcp)) + tcp)
     return packet[:head + 16] + struct.pack("!H", total) + packet[head + 18:]
 
 

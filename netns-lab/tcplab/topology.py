@@ -261,15 +261,20 @@ class Segment:
 Migrator = Callable[["Host", Point, Point, bool], None]
 
 
+def told(host: "Host", old: Point, new: Point, trial: bool) -> None:
+    """Tells the host's kernel that it has moved, without any program."""
+    with host.family() as family:
+        for before, now in old.addresses(new):
+            family.migrate_all(before, now, genl.TRIAL if trial else 0)
+
+
 def migrate(host: "Host", old: Point, new: Point, trial: bool) -> None:
-    """Tells the host's kernel that it has moved, by migrate-ctl if it is built."""
+    """The same, by migrate-ctl if it is built."""
+    if not CTL.is_file():
+        told(host, old, new, trial)
+        return
     for before, now in old.addresses(new):
-        if CTL.is_file():
-            cmd = [str(CTL), "migrate", "--from-local", before, "--to-local", now]
-            host.run(cmd + (["--trial"] if trial else []))
-        else:
-            with host.family() as family:
-                family.migrate_all(before, now, genl.TRIAL if trial else 0)
+        host.run([str(CTL), "migrate", "--from-local", before, "--to-local", now] + (["--trial"] if trial else []))
 
 
 class Host(Node):

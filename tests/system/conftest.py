@@ -7,6 +7,7 @@ test fails. A lab that survives a test would spoil the next, so it is always
 closed.
 """
 
+import dataclasses
 import os
 import pathlib
 import re
@@ -21,11 +22,14 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "netns-lab"))
 
 from tcplab import capture  # noqa: E402
-from tcplab.topology import Lab, patched  # noqa: E402
+from tcplab.topology import Lab, Link, patched, told  # noqa: E402
 
 OUT = pathlib.Path("/lab")
 TIMELINE_MAX = 20_000_000   # bytes of a capture; more takes too long
 VIRTUAL = bool(os.environ.get("LAB_VIRTUAL"))
+# Of all links in real time, until hurry(): on emulated CPUs it takes ten seconds and more until a host has a
+# new place, and that shall be in the middle of a transfer.
+REAL_RATE = "600kbit"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -42,9 +46,17 @@ def pytest_configure(config: pytest.Config) -> None:
     if not (OUT / "cmd").exists():
         pytest.exit("these tests run inside a lab kernel: use tests/run, or make test", 2)
     config.addinivalue_line("markers", "baseline: needs no extension; runs on a vanilla kernel too")
-    config.addinivalue_line("markers", "virtual: about exact or long times; needs virtual time")
+    config.addinivalue_line("markers", "virtual: about exact or long times, or several moves in one transfer; needs "
+                                       "virtual time")
     if not patched() and "baseline" not in config.getoption("-m"):
         pytest.exit("this kernel has no net.tcp_migrate: boot the patched one, or use -m baseline", 2)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Real time is neither exact nor free."""
+    for item in items:
+        if not VIRTUAL and item.get_closest_marker("virtual"):
+            item.add_marker(pytest.mark.skip(reason="needs virtual time"))
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -58,9 +70,24 @@ _FAILED = pytest.StashKey[str]()
 
 
 class Watched(Lab):
-    """A lab with a capture at every host."""
+    """A lab with a capture at every host; slow: see hurry()."""
 
     captures: dict[str, capture.Capture]
+
+    def __init__(self, *args: Any, slow: bool = not VIRTUAL, **kw: Any) -> None:
+        # migrate-ctl takes long to start.
+        super().__init__(*args, **({"migrator": told} if slow else {}) | kw)
+        self.slow = slow
+        if slow:
+            self.link = dataclasses.replace(self.link, rate=REAL_RATE)
+
+    def hurry(self) -> None:
+        """From now on the links of a slow lab are what the topology says."""
+        if self.slow:
+            self.link = Link(**self.data["link"])
+            for host in self.hosts.values():
+                for point in host.points:
+                    host.shape(self.segment(point.place), point)
 
     def __enter__(self) -> "Watched":
         super().__enter__()
@@ -75,11 +102,14 @@ class Watched(Lab):
         return list(capture.read(self.captures[host].stop()))
 
     def resets(self, port: int) -> list[str]:
-        """The RSTs of connections with this port that any host has sent.
+        """The RSTs of connections with this port that any host has sent; in real time, that any has got.
 
-        Not those that prove their origin: a program closed, as iperf3 does."""
+        Not those that prove their origin: a program closed. In real time a host that has lost an
+        address may speak from it once more, by its new path, before it is told that it has moved:
+        the other end knows nobody there, and says so to nobody.
+        """
         return [f"{name}: {seg}" for name in self.hosts for seg in self.segments(name)
-                if seg.out and seg.flags & capture.RST and port in (seg.sport, seg.dport)
+                if seg.out == VIRTUAL and seg.flags & capture.RST and port in (seg.sport, seg.dport)
                 and "RST-AUTH" not in seg.migrate]
 
     def keep(self, where: pathlib.Path, why: str) -> None:

@@ -1,6 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Programs people use, across a move from one NAPT to another, and across a time without any address."""
+"""Programs people use, whoever A moves from and to, and across a time without any address.
 
+curl from nginx, scp, rsync, psql, iperf3 and a session by ssh do not notice: between
+NAPTs and global places as A may come and go, over IPv6 where no NAPT takes part, with
+and without a delay. What they carry is compared by checksum.
+"""
+
+import itertools
 import subprocess
 import threading
 import time
@@ -11,11 +17,14 @@ from conftest import VIRTUAL
 from tcplab import programs
 from tcplab.topology import wait_for
 from test_moves import carry_on, resume, settled
-from traffic import PROGRAMS, SIZE, Download
+from traffic import PROGRAMS, Download, Psql, Rsync, Scp, SlowIperf
 
-# Path, IPv6 (where no NAPT takes part), seconds of round trip.
-ROWS = [(("n1", "n2"), False, 0), (("g1", "n3"), False, 0.05), (("g2", "core"), True, 0), (("g2", "core"), True, 0.05)]
+# From and to, whether over IPv6, seconds of round trip. B is global, and no two hosts share a segment.
+PATHS = [("n1", "n2"), ("g2", "core"), ("g2", "n1"), ("n1", "g2")]
+RTTS = (0, 0.05)
+ROWS = [*itertools.product(PATHS, [False], RTTS), *itertools.product([("g2", "core")], [True], RTTS)]
 GAPS = [(("n1", "n2"), False, 0.05), (("g2", "core"), True, 0)]
+SIZE = 1 << 20
 
 
 def name(row):
@@ -27,27 +36,29 @@ def name(row):
 @pytest.mark.parametrize("row", ROWS, ids=name)
 @pytest.mark.parametrize("kind", PROGRAMS)
 def test_program(make_lab, kind, row):
-    """scp, rsync, psql and iperf3 do not notice."""
+    """A moves in the middle of a transfer."""
     across(make_lab, kind, row)
 
 
 @pytest.mark.virtual
 @pytest.mark.parametrize("row", GAPS, ids=name)
-@pytest.mark.parametrize("kind", PROGRAMS)
+@pytest.mark.parametrize("kind", [Scp, Rsync, Psql, SlowIperf])     # curl: see test_moves.py
 def test_program_across_a_gap(make_lab, kind, row):
     """Half a minute without any address."""
     across(make_lab, kind, row, gap=30)
 
 
 def across(make_lab, kind, row, gap=0):
-    """A program's transfer goes on in time, and to its right end."""
+    """A program's transfer goes on in time, and to its right end; each of its connections has moved, once."""
     path, v6, rtt = row
     lab = make_lab(rtt=rtt, at={"a": path[0]})
-    traffic = kind(lab, v6=v6)
-    traffic.until(SIZE // 4)
+    traffic = kind(lab, v6=v6, size=SIZE)
+    traffic.until(traffic.size // 4)
+    count = len(lab.a.connections())
     lab.a.move(path[1], gap=gap)
     resume(lab, traffic, rtt)
     traffic.finish()
+    assert count == lab.a.counters()["Commit"] == lab.b.counters()["CommitPassive"]
     assert lab.resets(traffic.port) == []
 
 
@@ -85,11 +96,12 @@ class Session:
 
 
 @pytest.mark.virtual
-@pytest.mark.parametrize("v6,rtt,gap", [(False, 0.05, 0), (False, 0, 20), (True, 0.05, 20)],
-                         ids=["ipv4-rtt50", "ipv4-rtt0-gap", "ipv6-rtt50-gap"])
-def test_ssh_session(make_lab, v6, rtt, gap):
+@pytest.mark.parametrize("row,gap", [*((row, 0) for row in ROWS), *((row, 20) for row in GAPS)],
+                         ids=lambda value: name(value) if isinstance(value, tuple) else f"gap{value}")
+def test_ssh_session(make_lab, row, gap):
     """Lines typed before, while A is nowhere, and after come back in order; afterwards as fast as before."""
-    lab = make_lab(rtt=rtt, at={"a": "n1"})
+    path, v6, rtt = row
+    lab = make_lab(rtt=rtt, at={"a": path[0]})
     session = Session(lab, v6)
     session.type()
     session.answered()
@@ -103,7 +115,7 @@ def test_ssh_session(make_lab, v6, rtt, gap):
     hands = threading.Thread(target=typist)
     hands.start()
     time.sleep(0.03)
-    lab.a.move("n2", gap=gap)
+    lab.a.move(path[1], gap=gap)
     settled(lab.a, programs.SSH, 1)
     settled(lab.b, programs.SSH, 1)
     hands.join()
@@ -122,7 +134,7 @@ def test_two_servers_at_once(make_lab):
     to_b = Download(lab)
     options = programs.sshd(lab.s, lab.a)
     to_s = lab.a.popen(["ssh", *options, f"root@{lab.s.v4}", "sleep 8; echo done"], stdout=-1, text=True)
-    to_b.until(SIZE // 4)
+    to_b.until(to_b.size // 4)
     lab.a.move("n2")
     carry_on(lab, to_b, 0.05)
     assert to_s.communicate(timeout=60)[0] == "done\n"

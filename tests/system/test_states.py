@@ -198,6 +198,7 @@ def test_closing(connect, mover, rtt):
     ends.not_reset()
 
 
+@pytest.mark.virtual
 @MOVERS
 def test_program_is_gone_with_data_queued(connect, mover):
     """An orphan in FIN_WAIT1: the move saves what nobody can write again."""
@@ -527,7 +528,8 @@ def test_keepalives_in_vain(connect, mover):
 # ---- The socket is in use ----
 
 @MOVERS
-@pytest.mark.parametrize("what", ["request", "answer", "confirm"])
+@pytest.mark.parametrize("what", ["request", *(pytest.param(what, marks=pytest.mark.virtual)
+                                               for what in ("answer", "confirm"))])
 def test_segment_of_the_handshake_meets_a_busy_socket(connect, what, mover):
     """A program is inside send() when it comes: it is dealt with as soon as send() ends."""
     ends = connect(mover)

@@ -22,8 +22,8 @@ import time
 import traceback
 
 from tcplab import capture, craft
-from tcplab.genl import NO_SYN, TRIAL, Family
-from tcplab.topology import wait_for
+from tcplab.genl import NO_SYN, Family
+from tcplab.topology import told, wait_for
 from wire import MREQ, SYN, SYN_OPTIONS, Pair, Raw, changed, option
 
 HERE = pathlib.Path(__file__).parent
@@ -155,16 +155,10 @@ class Administrator:
             family.migrate(conn["cookie"], flags=NO_SYN if what == "probe" else None)
 
 
-def told(host, old, new, trial):
-    """A migrator that starts no program."""
-    with host.family() as family:
-        family.migrate_all(old.v4, new.v4, TRIAL if trial else 0)
-
-
 def test_flood(make_lab):
     """By itself: all of it is refused, and who is there does not notice."""
     random.seed(1)
-    lab = make_lab(rtt=0.004, at={"a": "g2", "b": "g1", "s": "core"})
+    lab = make_lab(rtt=0.004, slow=False, at={"a": "g2", "b": "g1", "s": "core"})
     with Pair(lab, ROUGH) as pair:
         before, other = lab.b.counters(), lab.a.counters()
         flood = Worker(Flooder(lab), 0.05)
@@ -183,7 +177,7 @@ def test_flood(make_lab):
 def test_everything_at_once(make_lab):
     """No wrong byte, no unexplained end, nothing left behind; the run fails on any splat."""
     random.seed(1)
-    lab = make_lab(rtt=0.004, migrator=told, at={"a": "n1", "b": "g1", "s": "core"})
+    lab = make_lab(rtt=0.004, slow=False, migrator=told, at={"a": "n1", "b": "g1", "s": "core"})
     for host in (lab.a, lab.b):
         host.sysctl("net.tcp_migrate.wait_orphan", 10)
     servers = [load(lab.b, "server", lab.b.v4, port) for port in (QUIET, ROUGH) for _ in range(2)]
