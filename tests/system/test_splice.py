@@ -7,6 +7,7 @@ has proved that it heard. Through S a round trip takes two RTTs.
 """
 
 import collections
+import socket
 import time
 
 import pytest
@@ -100,6 +101,8 @@ def pair(make_lab):
     """A connection over which both ends say something every few milliseconds, and the box."""
     lab = make_lab(rtt=RTT, at=AT)
     with Pair(lab) as p, joining(lab, p.port) as p.box:
+        for sock in (p.a, p.b):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         p.ticks = [Ticks(p.a, p.b), Ticks(p.b, p.a)]
         time.sleep(1)
         for tick in p.ticks:
@@ -185,16 +188,16 @@ def test_all_confirms_lost(pair):
 
 @pytest.mark.parametrize("what", ["answer", "confirm"])
 def test_comes_twice(pair, what):
-    """The second one may be answered, since the first answer may be lost; that answer is not."""
+    """The second one may be answered, since the first answer may be lost; but not for ever."""
     lab = pair.lab
     before = said(pair)
     pair.box.copies[what] = 2
     leave(lab, pair.port)
     rest(lab, pair.port)
-    time.sleep(4 * RTT)
+    time.sleep(1)
     after = said(pair)
-    # MSYN, CONFIRM, and one CONFIRM for each copy.
-    assert max(now - was for now, was in zip(after, before)) <= 4
+    # MSYN and CONFIRM, and not more answers than a CONFIRM that nobody hears has repetitions.
+    assert max(now - was for now, was in zip(after, before)) <= 2 + 4
     time.sleep(1)
     assert said(pair) == after
     finished(pair)
@@ -205,6 +208,7 @@ def test_answers_that_come_late(pair):
     lab = pair.lab
     leave(lab, pair.port)
     rest(lab, pair.port)
+    time.sleep(4 * RTT)
     before, sent = [host.counters() for host in (lab.a, lab.b)], said(pair)
     for who in "ab":
         pair.box.answer(who)
