@@ -420,7 +420,8 @@ def test_more_was_delivered_than_a_napt_lets_pass(make_lab):
     asked = next(s for s in reversed(segs) if not s.out and s.migrate == ["MREQ"])
     lacks = next(s.ack for s in reversed(segs) if s.out and s.time < asked.time)
     assert lacks - asked.seq > 2 * 65535
-    first = next(s for s in segs if not s.out and s.length and s.time > asked.time and s.seq >= lacks)
+    # A NAPT may forward what it does not translate.
+    first = next(s for s in segs if s.src == asked.src and s.length and s.time > asked.time and s.seq >= lacks)
     assert first.time - asked.time < 0.05 + 0.005, (lacks, first)
     traffic.finish()
     assert lab.resets(traffic.port) == []
