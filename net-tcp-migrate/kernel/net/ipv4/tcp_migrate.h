@@ -90,7 +90,7 @@ struct tcp_mig_try {
 	u32	sent_us;	/* tcp_clock_us() of the first transmission */
 	u32	rtt_us;		/* of the handshake, 0: not known */
 	u16	peer_mss;
-	u8	tries;
+	u8	tries;		/* since spliced: repeated CONFIRMs answered */
 	u8	key_id;
 	u8	peer_key_id;	/* of an unbound answer */
 	u8	valid:1,
@@ -133,6 +133,7 @@ struct tcp_mig_pend {
  */
 #define MIG_NAPT_WINDOW		65535
 
+#define MIG_CONFIRM_TRIES	4	/* then the MSYN is sent again */
 #define MIG_PROBE_INTERVAL	(15 * HZ)
 #define MIG_MSL			(120 * HZ)
 

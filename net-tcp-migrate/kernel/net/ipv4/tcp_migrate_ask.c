@@ -414,6 +414,7 @@ void tcp_mig_confirmed(struct sock *sk, struct tcp_migrate *mig)
 	}
 	own->spliced = own->unbound;
 	own->unbound = 0;
+	own->tries = 0;
 	mig->unconfirmed = 0;
 	tcp_mig_to_idle(sk, mig, TCP_MIGRATE_REASON_COMMITTED);
 	if (owes) {

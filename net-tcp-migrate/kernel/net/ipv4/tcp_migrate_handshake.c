@@ -174,8 +174,12 @@ bool tcp_mig_rcv_confirm(struct sock *sk, struct tcp_migrate *mig,
 		if (unbound) {
 			MIG_INC(sock_net(sk), CONFIRMRCVD);
 			tcp_mig_confirmed(sk, mig);
-		} else if (tcp_mig_reply_allowed(sk, mig)) {
-			/* The peer has not got our CONFIRM yet. */
+		} else if (own->tries < MIG_CONFIRM_TRIES &&
+			   tcp_mig_reply_allowed(sk, mig)) {
+			/* The peer has not got our CONFIRM yet, or this is how
+			 * it answers one that came twice: not in a loop.
+			 */
+			own->tries++;
 			tcp_mig_send_confirm(sk, mig);
 		}
 		return true;

@@ -16,7 +16,6 @@
 
 #include "tcp_migrate.h"
 
-#define MIG_CONFIRM_TRIES	4	/* then the MSYN is sent again */
 #define MIG_TRIAL_TRIES		2	/* then the path that was kept is asked */
 #define MIG_ROUNDS		4	/* of that; then MIG_WAIT */
 
