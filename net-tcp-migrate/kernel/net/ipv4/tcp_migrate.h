@@ -151,7 +151,6 @@ struct tcp_mig_id {
 struct tcp_migrate {
 	struct tcp_mig_id	id;
 	struct sock		*sk;	/* set once; see tcp_mig_get_sock() */
-	struct rcu_head		rcu;
 	u64			key_local;	/* in-band keys, PERMIT */
 	u64			key_peer;
 	u32			isn_active;	/* as we see them; for ECHO */
@@ -212,7 +211,10 @@ struct tcp_migrate {
 	u32			ack_stamp;	/* jiffies: last signed ACK */
 	u8			ack_key;
 	struct tcp_mig_try	own;
-	struct tcp_mig_pend	pend[TCPMIG_PENDS];
+	union {		/* under the socket lock, until the socket has us no more */
+		struct tcp_mig_pend	pend[TCPMIG_PENDS];
+		struct rcu_head		rcu;
+	};
 	struct hlist_head	aliases;	/* tcp_mig_table_lock */
 	struct timer_list	timer;		/* holds a socket reference */
 };
