@@ -16,10 +16,11 @@ import time
 
 import pytest
 
+import hdropt
 from conftest import VIRTUAL
 from shifter import Shifter
 from tcplab.topology import wait_for
-from wire import ACK, PORT, SYN, Losing, Pair, changed, settled
+from wire import ACK, PORT, RST, SYN, Losing, Pair, changed, settled
 
 RTT = 0.05
 SMALL = 0.006
@@ -182,6 +183,32 @@ def test_option_space(lab, ts, sack, ws):
             pair.is_plain()
     assert movable
     moves(lab, *movable)
+
+
+@pytest.mark.parametrize("length", [4, 5, 12, 20, 28, 40])
+@pytest.mark.parametrize("ts", [1, 0], ids=["timestamps", "none"])
+def test_options_of_a_bpf_program(lab, ts, length):
+    """A program of the operator adds an option to every header. It comes after ours, which need theirs to move.
+
+    Where both do not fit, its own is left out, as the program is told; no header exceeds 60 bytes.
+    """
+    for host in (lab.a, lab.b):
+        host.sysctl("net.ipv4.tcp_timestamps", ts)
+    with hdropt.HeaderOption(length):
+        pair = Ends(lab)
+        assert pair.believe() == (True, True, True)
+        moves(lab, pair)
+        segs = pair.seen(lab.a)
+    takes = length + -length % 4
+    for seg in segs:
+        kinds = [kind for kind, _ in seg.options]
+        assert not (hdropt.KIND in kinds and seg.migrate in (["MREQ"], ["MANS"]))
+        # A segment's other options leave so much; SACK takes what it gets before the program is asked.
+        left = 40 - 12 * ts - {"ECHO": 8, "CONFIRM": 24}.get("".join(seg.migrate), 0)
+        if not seg.flags & (SYN | RST) and 5 not in kinds and not seg.migrate == ["MANS"]:
+            assert (hdropt.KIND in kinds) == (takes <= left) or "CONFIRM" in seg.migrate, seg
+    last = [seg for seg in segs if seg.length][-1]
+    assert (hdropt.KIND in [kind for kind, _ in last.options]) == (takes <= 40 - 12 * ts)
 
 
 def test_fast_open_syn_is_lost(lab):
