@@ -4,6 +4,7 @@
 Both ends believe that a connection can migrate, or neither does.
 """
 
+import concurrent.futures
 import contextlib
 import ctypes
 import errno
@@ -425,6 +426,35 @@ def test_more_was_delivered_than_a_napt_lets_pass(make_lab):
     assert first.time - asked.time < 0.05 + 0.005, (lacks, first)
     traffic.finish()
     assert lab.resets(traffic.port) == []
+
+
+@pytest.mark.virtual
+def test_all_was_delivered_and_nothing_follows(make_lab):
+    """B acknowledges no more than what A's new NAPT has seen, which would take more for somebody else's, and reset."""
+    lab = make_lab(rtt=0.05, at={"a": "n1"})
+    with Pair(lab) as pair:
+        data = os.urandom(4 << 20)
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            pool.submit(pair.a.sendall, data)
+            pair.hear(pair.b, data)
+        time.sleep(0.1)     # the last acknowledgment is under way
+        data = data[:85_000]    # within the congestion window, beyond the window of an MSYN,ACK
+        outer = pair.conn(lab.b)["remote-addr"]
+        with Losing(lab.net, f"ip daddr {outer}"):
+            pair.a.sendall(data)
+            pair.hear(pair.b, data)
+            assert unacknowledged(pair.a) == len(data)
+            last = [seg for seg in pair.seen(lab.a) if seg.out][-1]
+            # What would tell the NAPT how much has been sent.
+            with Losing(lab.a, f"tcp sequence {(last.seq + last.length) & 0xFFFFFFFF}", "output") as loss:
+                lab.a.move("n2")
+                began = time.monotonic()
+                settled(lab.a, pair.port, 1)
+                assert time.monotonic() - began < 2 * 0.05 + 0.02
+                loss.lost()
+        pair.talk()
+        assert unacknowledged(pair.a) == 0
+        assert lab.resets(pair.port) == []
 
 
 GONE = {"silence": ("", errno.ETIMEDOUT), "unreachable": ("reject with icmp host-unreachable;", errno.EHOSTUNREACH)}

@@ -270,14 +270,14 @@ def again(seg: capture.Segment, src: str = "", dst: str = "", sport: int = 0, dp
 
 
 class Losing:
-    """While entered, a box loses what matches (or what rules drop); lost() waits for it."""
+    """While entered, a box (or, by another hook, a host) loses what matches (or what rules drop); lost() waits for it."""
 
-    def __init__(self, box: Box, match: str = "meta l4proto tcp") -> None:
-        self.box, self.match = box, match
+    def __init__(self, box: Box, match: str = "meta l4proto tcp", hook: str = "forward") -> None:
+        self.box, self.match, self.hook = box, match, hook
 
     def __enter__(self) -> "Losing":
         rules = self.match if "drop" in self.match else f"{self.match} counter drop"
-        self.box.run(["nft", "-f", "-"], input="table inet losing { chain c { type filter hook forward "
+        self.box.run(["nft", "-f", "-"], input=f"table inet losing {{ chain c {{ type filter hook {self.hook} "
                                                f"priority -200; {rules}; }}; }}\n")
         return self
 
