@@ -3,7 +3,8 @@
 """Serves the lab command inside a running lab: control.py TOPOLOGY RTT.
 
 The machine and the booted kernel share a directory, but no socket. Requests
-are therefore files, /lab/ctl/ID.req with an object in JSON, answered by ID.ans; and
+are therefore files, /lab/ctl/ID.req with an object in JSON, answered by ID.ans. What
+a command says comes in ID.out meanwhile, and ID.stop ends it. And
 shells are on serial lines, each of which the machine sees as a terminal: who
 opens one says in its first line on which host, and gets a shell there.
 """
@@ -14,6 +15,7 @@ import os
 import pathlib
 import pty
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -57,10 +59,15 @@ def status(lab: Lab) -> str:
     return "\n".join([*lines, f"places: {' '.join(lab.places())}"])
 
 
-def execute(lab: Lab, host: str, argv: list[str]) -> dict[str, Any]:
-    """lab exec"""
-    done = node(lab, host).run(argv, check=False)
-    return {"text": done.stdout + done.stderr, "status": done.returncode}
+def execute(lab: Lab, host: str, argv: list[str], request: pathlib.Path) -> dict[str, Any]:
+    """lab exec: until the command ends, whatever it leaves running, or its user does."""
+    with open(request.with_suffix(".out"), "wb") as out:
+        child = node(lab, host).popen(argv, stdout=out, stderr=subprocess.STDOUT)
+        while child.poll() is None:
+            if request.with_suffix(".stop").exists():
+                os.killpg(child.pid, signal.SIGTERM)
+            time.sleep(0.02)
+    return {"text": "", "status": child.returncode}
 
 
 def behave(lab: Lab, box: str, changes: dict[str, Any]) -> str:
@@ -126,13 +133,15 @@ def _interact(fd: int, where: str, rows: int, columns: int) -> None:
 def answer(lab: Lab, request: pathlib.Path) -> None:
     """Carries out one request."""
     try:
-        words = json.loads(request.read_text())
+        words = json.loads(request.with_suffix(".now").read_text())
+        if words["op"] == "exec":
+            words["request"] = request
         result = OPERATIONS[words.pop("op")](lab, **words)
         reply = result if isinstance(result, dict) else {"text": result, "status": 0}
     except Exception as e:  # whatever went wrong is told to whoever asked
         traceback.print_exc()
         reply = {"text": f"{e}", "status": 1}
-    request.unlink()
+    request.with_suffix(".now").unlink()
     done = request.with_suffix(".tmp")
     done.write_text(json.dumps(reply))
     done.rename(request.with_suffix(".ans"))
@@ -146,7 +155,12 @@ def main() -> None:
         (CTL_DIR / "ready").write_text(status(lab))
         while not (CTL_DIR / "down").exists():
             for request in CTL_DIR.glob("*.req"):
-                answer(lab, request)
+                request.rename(request.with_suffix(".now"))
+                # A command may take as long as it likes; all else, one after the other.
+                if '"op": "exec"' in request.with_suffix(".now").read_text():
+                    threading.Thread(target=answer, args=(lab, request), daemon=True).start()
+                else:
+                    answer(lab, request)
             time.sleep(0.05)
 
 
