@@ -7,7 +7,7 @@ mistake in one shows against the other. The numbers are those of the generated
 <linux/tcp_migrate.h>, which this file reads rather than repeats.
 
 As a command, inside a host's namespace:
-    genl.py dump | get COOKIE | migrate COOKIE LOCAL [REMOTE] [trial] [nosyn]
+    genl.py dump | get COOKIE | get token:TOKEN | migrate COOKIE LOCAL [REMOTE] [trial] [nosyn]
     genl.py migrate-all OLD NEW [trial] | abort COOKIE | events [N]
 Output is JSON, one object a line.
 """
@@ -224,7 +224,8 @@ def _main(argv: list[str]) -> int:
         if cmd == "dump":
             out = family.dump()
         elif cmd == "get":
-            out = family.call("get", cookie=int(args[0]))
+            token = args[0].removeprefix("token:")
+            out = family.call("get", **{"cookie": int(token)} if token == args[0] else {"token": int(token)})
         elif cmd == "migrate":
             remote = args[2] if len(args) > 2 else None
             family.migrate(int(args[0]), new_local_addr=args[1], new_remote_addr=remote,

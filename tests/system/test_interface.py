@@ -375,14 +375,18 @@ def test_get_errors(make_lab):
 
 
 def test_get_by_anybody(make_lab):
-    """Without privilege all is told but the tokens."""
+    """Without privilege all is told but the tokens, which cannot be guessed either."""
     lab = make_lab(at=AT)
     with Pair(lab) as pair:
         conn = pair.conn(lab.a)
-        done = lab.a.run(["setpriv", "--reuid=65534", "--clear-groups", "/usr/bin/python3", genl.__file__,
-                          "get", str(conn["cookie"])])
-        got = json.loads(done.stdout)
+
+        def get(name):
+            return lab.a.run(["setpriv", "--reuid=65534", "--clear-groups", "/usr/bin/python3", genl.__file__,
+                              "get", name], check=False)
+        got = json.loads(get(str(conn["cookie"])).stdout)
         assert steady(got) == {k: v for k, v in steady(conn).items() if not k.startswith("token-")}
+        right, wrong = (get(f"token:{conn['token-local'] ^ change}") for change in (0, 1))
+        assert "not permitted" in right.stderr and right.stderr == wrong.stderr
 
 
 # ---- TCP_MIGRATE_INFO, inet_diag, the tracepoint ----

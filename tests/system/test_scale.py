@@ -5,6 +5,7 @@ Where nothing need be lost nothing may be late: holes in the data are measured
 in captures, on virtual time.
 """
 
+import concurrent.futures
 import json
 import os
 import socket
@@ -117,6 +118,38 @@ def test_crossing_requests_are_one_handshake(make_lab):
         said = {(seg.migrate[0], seg.seq, seg.options[-1][1][8:12]) for seg in lab.segments(host)
                 if seg.out and seg.migrate in (["MREQ"], ["MANS"])}
         assert {what[0] for what in said} == {"MREQ", "MANS"} and len({what[1:] for what in said}) == 1
+
+
+@pytest.fixture
+def crossing(make_lab):
+    """Two hosts with an idle connection whose requests are going to cross."""
+    lab = make_lab(rtt=RTT, at={"a": "g2", "b": "g1"})
+    return lab, Idle(lab)
+
+
+def said(lab):
+    """How many segments with our option the two hosts have sent so far."""
+    return [len([s for s in capture.read(lab.captures[name].path) if s.out and s.migrate]) for name in "ab"]
+
+
+@pytest.mark.virtual
+@pytest.mark.parametrize("lost", [None, "a", "b"])
+def test_crossing_requests_end_in_one_commit(crossing, lost):
+    """Each end counts one migration, and when both rest neither has more to say, also if an answer to one was lost."""
+    lab, traffic = crossing
+    match = "ip saddr 203.0.113.254"
+    if lost:
+        answers = "tcp flags & (syn | ack) == syn | ack"
+        match = f"tcp {'dport' if lost == 'b' else 'sport'} {traffic.port} {answers} limit rate 1/hour burst 1 packets"
+    with Losing(lab.net, match):
+        both_leave(lab, traffic, 0)
+        agree(lab, traffic.port)
+        time.sleep(1)
+    before = said(lab)
+    time.sleep(2)
+    assert said(lab) == before
+    assert [h.connection(traffic.port)["migrations"] for h in (lab.a, lab.b)] == [1, 1]
+    traffic.finish()
 
 
 LEADS = [-0.9, -0.5, -0.1, 0, 0.1, 0.5, 0.9]
@@ -346,6 +379,91 @@ def test_trial_over_a_dead_path(ticking, dead):
     assert "BadSeq" not in changed(lab.b, other)
     ticking.talk()
     assert lab.resets(ticking.port) == []
+
+
+@pytest.mark.virtual
+def test_trial_where_nothing_goes(make_lab):
+    """A waits for a path, and is told to try another, which is dead as well: it goes on waiting for the first."""
+    lab = make_lab(rtt=RTT, at={"a": "g2"})
+    lab.a.sysctl("net.ipv4.tcp_retries2", 3)
+    with Pair(lab) as pair:
+        old, new = lab.a.point, lab.a.attach("core")
+        with Losing(lab.net):
+            pair.a.sendall(b"x" * 5000)
+            wait_for("A to wait", lambda: pair.conn(lab.a)["state"] == "mig-wait", 60)
+            with lab.a.family() as family:
+                family.migrate_all(old.v4, new.v4, TRIAL)
+            time.sleep(60)
+            assert pair.conn(lab.a)["state"] in ("mig-sent", "mig-wait")
+        pair.hear(pair.b, b"x" * 5000)
+        agree(lab, pair.port)
+
+
+@pytest.mark.virtual
+def test_command_that_fails_ends_no_attempt(make_lab):
+    """B's proof is under way when A is told to try an address from which no route leads: the first move goes on."""
+    lab = make_lab(rtt=RTT, at={"a": "g2"})
+    with Pair(lab) as pair:
+        new, other = lab.a.attach("core"), lab.a.attach("n1")
+        lab.a.ip(f"route replace unreachable default table {other.table} metric 0")
+        cookie = pair.conn(lab.a)["cookie"]
+        with Losing(lab.net, f"ip daddr {new.v4} tcp flags & syn == 0"), lab.a.family() as family:
+            family.migrate(cookie, new_local_addr=new.v4)
+            wait_for("A to have moved", lambda: pair.conn(lab.a)["state"] == "mig-confirm", 5, 0.002)
+            with pytest.raises(OSError):
+                family.migrate(cookie, new_local_addr=other.v4, flags=TRIAL)
+            assert pair.conn(lab.a)["state"] == "mig-confirm"
+        agree(lab, pair.port)
+        conn = pair.conn(lab.a)
+        assert (conn["local-addr"], conn["migrations"]) == (new.v4, 1)
+        pair.talk()
+
+
+@pytest.mark.virtual
+def test_many_trials_in_vain(make_lab):
+    """B hears of none of them, and eight bits of their numbers travel: when one arrives it counts all the same."""
+    lab = make_lab(rtt=RTT, at={"a": "g2"})
+    with Pair(lab) as pair:
+        old, new = lab.a.point, lab.a.attach("core")
+        with Losing(lab.net, f"ip saddr {new.v4} drop"), lab.a.family() as family:
+            for trial in range(20):
+                before = lab.a.counters()
+                family.migrate_all(old.v4, new.v4, TRIAL)
+                wait_for(f"trial {trial} to fail", lambda: changed(lab.a, before).get("TrialFailed"), 100, 0.1)
+        lab.migrator(lab.a, old, new, False)
+        wait_for("A to have moved", lambda: pair.conn(lab.a)["state"] == "idle", 10)
+        pair.unharmed(moves=1)
+
+
+@pytest.mark.virtual
+def test_request_that_is_never_proved_is_forgotten(make_lab):
+    """B has answered A's trial, and the answer was lost. Two minutes later B's kernel is as fast as before."""
+    lab = make_lab(rtt=RTT, at={"a": "g2"})
+
+    def predicted():
+        """Acknowledgments that header prediction takes, while B sends a megabyte."""
+        def hits():
+            lines = [ln.split() for ln in lab.b.run("cat /proc/net/netstat").stdout.splitlines()
+                     if ln.startswith("TcpExt:")]
+            return int(dict(zip(*lines, strict=True))["TCPHPAcks"])
+        before, data = hits(), os.urandom(1 << 20)
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            pool.submit(pair.b.sendall, data)
+            pair.hear(pair.a, data)
+        return hits() - before
+
+    with Pair(lab) as pair:
+        lab.a.move("core")
+        wait_for("A to have moved", lambda: pair.conn(lab.a)["state"] == "idle", 10)
+        assert predicted()
+        old, new = lab.a.point, lab.a.attach("g2")
+        before = lab.a.counters()
+        with Losing(lab.net, f"ip daddr {new.v4} drop"), lab.a.family() as family:
+            family.migrate_all(old.v4, new.v4, TRIAL)
+            wait_for("the trial to fail", lambda: changed(lab.a, before).get("TrialFailed"), 100, 0.1)
+        assert not predicted()
+        time.sleep(120)
+        assert predicted()
 
 
 @pytest.mark.virtual

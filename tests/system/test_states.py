@@ -21,7 +21,7 @@ from conftest import VIRTUAL
 from ends import Ends, Held, MOVES, Stream, fill, links
 from tcplab import craft
 from tcplab.topology import wait_for
-from wire import SETTLE, SYN, Losing, Raw, changed
+from wire import SETTLE, SYN, Losing, Pair, Raw, changed
 
 RTT = 0.05
 SMALL = 0.006           # queues, and the rate of the links
@@ -122,6 +122,23 @@ def test_fin_is_lost(connect, mover, rtt):
         ends.close_second(closer)
     for ends, _ in cases:
         ends.not_reset()
+
+
+@pytest.mark.virtual
+def test_orphan_is_gone_in_time_though_the_peer_moves(make_lab):
+    """FIN_WAIT2, and the program is gone: the time that TCP_LINGER2 gives is not begun anew by a move of the peer."""
+    lab = make_lab(rtt=0.05, at={"a": "g2"})
+    with Pair(lab) as pair:
+        pair.b.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        pair.b.setsockopt(socket.IPPROTO_TCP, socket.TCP_LINGER2, 100)
+        pair.b.close()
+        began = time.monotonic()
+        time.sleep(20)
+        lab.a.move("core")
+        wait_for("A to have moved", lambda: pair.conn(lab.a)["migrations"] == 1, 10)
+        wait_for("B to forget it", lambda: not lab.b.connections(), 200, 0.1)
+        # The last minute is TIME_WAIT's.
+        assert time.monotonic() - began < 100 - 60 + 5
 
 
 @RTTS

@@ -115,6 +115,7 @@ void tcp_mig_set_state(struct sock *sk, struct tcp_migrate *mig, u8 state,
 	mig->state = state;
 	mig->reason = reason;
 	mig->since = tcp_jiffies32;
+	mig->held = 0;
 	mig->gate = state == TCP_MIGRATE_STATE_MIG_WAIT ||
 		    (state == TCP_MIGRATE_STATE_MIG_SENT && !mig->own.trial &&
 		     !mig->soft) ||

@@ -98,11 +98,14 @@ struct tcp_mig_try {
 		nosyn:1,	/* on the current tuple, without SYN */
 		answered:1,	/* the peer's answer passed */
 		unbound:1,	/* ... but was made without our nonce (spliced) */
-		spliced:1,	/* committed on such an answer and the peer's CONFIRM */
+		spliced:1,	/* committed on such an answer and the peer's CONFIRM,
+				 * or crossed: the peer may lack ours
+				 */
 		rexmit:1,	/* sent more than once: no RTT sample */
 		napt:1;		/* there is one on the new path, or may be */
 	u8	unsent:1,	/* the device's queue was full */
 		refused:1,	/* nosyn since an RST answered the MSYN */
+		crossed:1,	/* the peer's request was answered as one with it */
 		turns:1;	/* in MIG_WAIT, with and without SYN in turn */
 };
 
@@ -134,6 +137,8 @@ struct tcp_mig_pend {
 #define MIG_NAPT_WINDOW		65535
 
 #define MIG_CONFIRM_TRIES	4	/* then the MSYN is sent again */
+#define MIG_REQNO_SPAN		64	/* attempts in vain, of 127 that fit */
+#define MIG_PEND_LIFE		(60 * HZ)
 #define MIG_PROBE_INTERVAL	(15 * HZ)
 #define MIG_MSL			(120 * HZ)
 
@@ -196,14 +201,15 @@ struct tcp_migrate {
 				ack_valid:1,	/* confirm_ack and so on are set */
 				waiting:1,	/* counted in tcp_mig_net.waiting */
 				limited:1,	/* cwnd, see tcp_mig_limit() */
-				flight_alive:1;	/* the old path delivers it */
+				flight_alive:1,	/* the old path delivers it */
+				held:1;		/* see tcp_mig_look_again() */
 	/* MACs of our CONFIRM, of ours as answer to the peer's, and of the
 	 * peer's that was committed last
 	 */
 	u8			confirm[TCPMIG_LEN_CONFIRM_MAC];
 	u8			confirm_ack[TCPMIG_LEN_CONFIRM_MAC];
 	u8			confirmed_by[TCPMIG_LEN_CONFIRM_MAC];
-	u32			held_nxt;	/* see tcp_mig_look_again() */
+	u32			held_nxt;	/* SND.NXT then */
 	u32			flight_end;	/* SND.NXT when the path was left */
 	u32			segs_before;	/* data_segs_out then */
 	u32			cwnd_clamp;	/* TCP's own snd_cwnd_clamp */
@@ -402,6 +408,7 @@ int tcp_mig_token_insert(struct tcp_migrate *mig);
 void tcp_mig_token_remove(struct tcp_migrate *mig);
 struct sock *tcp_mig_token_lookup(struct net *net, u32 token);
 void tcp_mig_walk_enter(struct rhashtable_iter *iter);
+void tcp_mig_walk_rest(struct rhashtable_iter *iter, int *passed);
 struct sock *tcp_mig_walk_next(struct rhashtable_iter *iter, struct net *net);
 int tcp_mig_alias_add(struct tcp_migrate *mig, const struct tcp_mig_tuple *t,
 		      enum tcp_mig_alias_kind kind);
@@ -505,6 +512,8 @@ void tcp_mig_rcv_plain_synack(struct sock *sk, struct tcp_migrate *mig,
 /* tcp_migrate_answer.c */
 struct tcp_mig_pend *tcp_mig_find_pend(struct tcp_migrate *mig,
 				       const struct tcp_mig_tuple *t);
+void tcp_mig_clear_pends(struct tcp_migrate *mig);
+void tcp_mig_age_pends(struct sock *sk, struct tcp_migrate *mig);
 bool tcp_mig_recall_pend(const struct tcp_migrate *mig, u8 reqno,
 			 const struct tcp_mig_tuple *t,
 			 struct tcp_mig_pend *p);

@@ -505,6 +505,7 @@ void tcp_mig_look_again(struct sock *sk, struct tcp_migrate *mig)
 	if (!tp->lost_out || tp->retrans_out)
 		return;
 	mig->held_nxt = tp->snd_nxt;
+	mig->held = 1;
 	tcp_mig_arm(sk, mig, max(HZ / 100, 1));
 }
 
@@ -536,8 +537,10 @@ void tcp_mig_restart(struct sock *sk)
 	tcp_push_pending_frames(sk);
 	if (tp->segs_out == sent)
 		tcp_send_ack(sk);
+	/* In an orphan's FIN_WAIT2 this timer is its end. */
 	if (sock_flag(sk, SOCK_KEEPOPEN) &&
-	    !((1 << sk->sk_state) & (TCPF_CLOSE | TCPF_LISTEN)))
+	    !((1 << sk->sk_state) & (TCPF_CLOSE | TCPF_LISTEN)) &&
+	    !(sk->sk_state == TCP_FIN_WAIT2 && sock_flag(sk, SOCK_DEAD)))
 		inet_csk_reset_keepalive_timer(sk, keepalive_time_when(tp));
 	sk->sk_write_space(sk);
 }
@@ -730,6 +733,10 @@ int tcp_mig_xmit(struct sock *sk, const struct tcp_mig_tuple *t, int ifindex,
 	th->ack_seq = flags & TCPHDR_ACK ? htonl(ack) : 0;
 	tcp_flag_word(th) |= htonl((len / 4) << 28 | flags << 16);
 	th->window = htons(tcp_mig_window(tp, ack, flags));
+	/* Filters by socket, user or cgroup are for these segments, too. */
+	sock_hold(sk);
+	skb->sk = sk;
+	skb->destructor = sock_efree;
 
 	TCP_INC_STATS(sock_net(sk), TCP_MIB_OUTSEGS);
 	err = tcp_mig_v4(t) ? tcp_mig_xmit4(sk, skb, t, ifindex) :

@@ -75,7 +75,7 @@ static struct tcp_mig_pend *tcp_mig_get_pend(struct tcp_migrate *mig,
 }
 
 /* Forget what is older than the last commit, and only that. */
-static void tcp_mig_clear_pends(struct tcp_migrate *mig)
+void tcp_mig_clear_pends(struct tcp_migrate *mig)
 {
 	int i;
 
@@ -83,6 +83,30 @@ static void tcp_mig_clear_pends(struct tcp_migrate *mig)
 		if (!tcp_mig_newer(mig, mig->pend[i].reqno))
 			mig->pend[i].valid = 0;
 	}
+}
+
+/* Forget what nobody has proved for long: header prediction is off until then.
+ * Who asks again gets the same answer again. At rest only: else the timer is
+ * that of another state, which ends there.
+ */
+void tcp_mig_age_pends(struct sock *sk, struct tcp_migrate *mig)
+{
+	u32 now = (u32)tcp_clock_us();
+	bool left = false;
+	int i;
+
+	for (i = 0; i < TCPMIG_PENDS; i++) {
+		if (!mig->pend[i].valid)
+			continue;
+		if (now - mig->pend[i].sent_us < jiffies_to_usecs(MIG_PEND_LIFE))
+			left = true;
+		else
+			mig->pend[i].valid = 0;
+	}
+	tcp_mig_update_busy(sk, mig);
+	if (left && mig->state == TCP_MIGRATE_STATE_IDLE &&
+	    !timer_pending(&mig->timer))
+		tcp_mig_arm(sk, mig, MIG_PEND_LIFE + HZ);
 }
 
 /* The answer to a request from @t whose slot another copy has got: all of it
@@ -238,7 +262,7 @@ void tcp_mig_rcv_request(struct sock *sk, struct tcp_migrate *mig,
 		p->rexmit = 1;
 	else
 		tcp_mig_fill_pend(sk, mig, p, skb, t, m, key_id);
-	tcp_mig_update_busy(sk, mig);
+	tcp_mig_age_pends(sk, mig);
 	tcp_mig_send_answer(sk, mig, p, repeated);
 }
 

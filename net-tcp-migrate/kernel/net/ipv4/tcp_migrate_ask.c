@@ -69,13 +69,31 @@ int tcp_mig_send_request(struct sock *sk, struct tcp_migrate *mig)
 	return err;
 }
 
-/* A new attempt gets a number that no attempt of either end has had. */
+/* The number after the highest that either end has used, as far as we know.
+ * Eight bits of it travel, and of many attempts in vain the peer may have heard
+ * nothing: after so many they begin anew behind what was committed. None of
+ * these was ever proved.
+ */
+static u32 tcp_mig_next_reqno(struct tcp_migrate *mig)
+{
+	u32 base = mig->committed;
+	int i;
+
+	for (i = 0; i < TCPMIG_PENDS; i++) {
+		if (mig->pend[i].valid && after(mig->pend[i].reqno, base))
+			base = mig->pend[i].reqno;
+	}
+	if (after(mig->seen, base + MIG_REQNO_SPAN))
+		mig->seen = base;
+	return ++mig->seen;
+}
+
+/* A new attempt. */
 void tcp_mig_new_try(struct sock *sk, struct tcp_migrate *mig)
 {
 	struct tcp_mig_try *own = &mig->own;
 
-	mig->seen++;
-	own->reqno = mig->seen;
+	own->reqno = tcp_mig_next_reqno(mig);
 	own->nonce = get_random_u32();
 	own->isn = tcp_sk(sk)->snd_una - 1;
 	own->key_id = mig->key_send;
@@ -83,6 +101,7 @@ void tcp_mig_new_try(struct sock *sk, struct tcp_migrate *mig)
 	own->valid = 1;
 	own->answered = 0;
 	own->unbound = 0;
+	own->crossed = 0;
 	own->rexmit = 0;
 	own->spliced = 0;
 	own->unsent = 0;
@@ -134,6 +153,9 @@ static bool tcp_mig_source_routed(const struct sock *sk)
  * @ifindex: interface to send from, 0 for any
  * @flags: TCP_MIGRATE_MIGRATE_FLAGS_*
  *
+ * Where nothing goes there is no old path that a trial could keep: it is an
+ * ordinary request then. If it fails, what was under way goes on.
+ *
  * Return: 0; -ENOTCONN (state), -EPERM (no key that policy allows),
  * -EADDRINUSE (another connection has the tuple, or waits on it),
  * -EADDRNOTAVAIL (local address is not ours), -ENETUNREACH ..., or as
@@ -144,7 +166,8 @@ int tcp_mig_start(struct sock *sk, const struct tcp_mig_tuple *t, int ifindex,
 {
 	struct tcp_migrate *mig = tcp_mig(sk);
 	struct tcp_mig_tuple cur;
-	bool same;
+	struct tcp_mig_try old;
+	bool same, again;
 	int err;
 
 	if (!mig || !mig->agreed || !((1 << sk->sk_state) & MIG_TCP_STATES) ||
@@ -167,24 +190,31 @@ int tcp_mig_start(struct sock *sk, const struct tcp_mig_tuple *t, int ifindex,
 	same = tcp_mig_tuple_eq(&cur, t);
 	if (!same && tcp_mig_taken(sk, t))
 		return -EADDRINUSE;
-	if (!(mig->own.valid && tcp_mig_tuple_eq(&mig->own.t, t)))
-		tcp_mig_cancel_try(sk, mig);
 	if (!same) {
 		err = tcp_mig_alias_add(mig, t, MIG_ALIAS_NEW);
 		if (err)
-			goto failed;
+			return err;
 	}
-	mig->rounds = 0;
+	old = mig->own;
+	again = old.valid && tcp_mig_tuple_eq(&old.t, t);
 	mig->own.t = *t;
 	mig->own.ifindex = ifindex;
-	mig->own.trial = !!(flags & TCP_MIGRATE_MIGRATE_FLAGS_TRIAL);
+	mig->own.trial = (flags & TCP_MIGRATE_MIGRATE_FLAGS_TRIAL) &&
+			 !mig->gate;
 	mig->own.nosyn = same && (flags & TCP_MIGRATE_MIGRATE_FLAGS_NO_SYN);
 	mig->own.turns = 0;
-	mig->soft = 0;
 	tcp_mig_new_try(sk, mig);
 	err = tcp_mig_send_request(sk, mig);
-	if (err && mig->own.trial)
-		goto failed;
+	if (err && mig->own.trial) {
+		if (!again)
+			tcp_mig_alias_retire(mig, t);
+		mig->own = old;
+		return err;
+	}
+	if (old.valid && !again && !tcp_mig_tuple_eq(&old.t, &cur))
+		tcp_mig_alias_retire(mig, &old.t);
+	mig->rounds = 0;
+	mig->soft = 0;
 	/* Without a route it is tried again: one may come. */
 	tcp_mig_set_state(sk, mig, TCP_MIGRATE_STATE_MIG_SENT,
 			  err && err != -ENOBUFS ?
@@ -192,12 +222,6 @@ int tcp_mig_start(struct sock *sk, const struct tcp_mig_tuple *t, int ifindex,
 				TCP_MIGRATE_REASON_COMMAND);
 	tcp_mig_arm(sk, mig, tcp_mig_rto(sk, 0));
 	return 0;
-
-failed:
-	tcp_mig_cancel_try(sk, mig);
-	if (mig->state == TCP_MIGRATE_STATE_MIG_SENT)
-		tcp_mig_to_idle(sk, mig, TCP_MIGRATE_REASON_TRIAL_FAILED);
-	return err;
 }
 
 /* Probe the current path: a request on the current tuple, without SYN, since
@@ -265,6 +289,7 @@ void tcp_mig_to_idle(struct sock *sk, struct tcp_migrate *mig, u8 reason)
 	mig->rounds = 0;
 	tcp_mig_disarm(sk, mig);
 	tcp_mig_set_state(sk, mig, TCP_MIGRATE_STATE_IDLE, reason);
+	tcp_mig_age_pends(sk, mig);
 }
 
 static void tcp_mig_make_confirm(struct tcp_migrate *mig)
@@ -341,6 +366,7 @@ static int tcp_mig_commit_own(struct sock *sk, struct tcp_migrate *mig)
 		tcp_mig_set_committed(mig, own->peer_reqno, false);
 	else
 		tcp_mig_set_committed(mig, own->reqno, true);
+	tcp_mig_clear_pends(mig);
 	MIG_INC(sock_net(sk), COMMIT);
 	return 0;
 }
@@ -362,6 +388,23 @@ static void tcp_mig_commit_failed(struct sock *sk, struct tcp_migrate *mig,
 	}
 }
 
+/* If the peer has asked as well, and was answered with our own nonce, its slot
+ * and our attempt are one handshake: each end proves itself once.
+ */
+static void tcp_mig_join_crossing(struct tcp_migrate *mig)
+{
+	struct tcp_mig_try *own = &mig->own;
+	struct tcp_mig_pend *p = tcp_mig_find_pend(mig, &own->t);
+
+	if (!p || p->reqno != own->reqno || p->nonce != own->nonce ||
+	    p->peer_nonce != own->peer_nonce)
+		return;
+	own->crossed = 1;
+	own->peer_reqno = p->reqno;
+	own->peer_key_id = p->key_id;
+	p->valid = 0;
+}
+
 /* A good answer came. */
 static void tcp_mig_answered(struct sock *sk, struct tcp_migrate *mig)
 {
@@ -373,6 +416,8 @@ static void tcp_mig_answered(struct sock *sk, struct tcp_migrate *mig)
 	own->rtt_us = own->rexmit ? 0 : tcp_mig_since(own->sent_us);
 	mig->unconfirmed = 1;
 	tcp_mig_make_confirm(mig);
+	if (!own->unbound)
+		tcp_mig_join_crossing(mig);
 	if (own->trial || own->unbound) {
 		/* From now on the peer may have committed it: nothing older
 		 * counts any more.
@@ -412,7 +457,7 @@ void tcp_mig_confirmed(struct sock *sk, struct tcp_migrate *mig)
 		tcp_mig_commit_failed(sk, mig, err);
 		return;
 	}
-	own->spliced = own->unbound;
+	own->spliced = own->unbound || own->crossed;
 	own->unbound = 0;
 	own->tries = 0;
 	mig->unconfirmed = 0;

@@ -184,6 +184,14 @@ bool tcp_mig_rcv_confirm(struct sock *sk, struct tcp_migrate *mig,
 		}
 		return true;
 	}
+	/* The peer's answer to ours. */
+	if (own->valid && own->answered && !own->unbound &&
+	    (u8)own->reqno == opt->reqno && tcp_mig_tuple_eq(t, &own->t) &&
+	    tcp_mig_confirm_ok(mig, own->key_id, own->reqno, own->peer_nonce,
+			       own->nonce, opt->raw)) {
+		tcp_mig_confirmed(sk, mig);
+		return true;
+	}
 	if (p && (u8)p->reqno == opt->reqno && p->key_id == opt->key_id &&
 	    tcp_mig_newer(mig, p->reqno) &&
 	    tcp_mig_key_ok(sk, mig, p->key_id) &&
@@ -192,14 +200,6 @@ bool tcp_mig_rcv_confirm(struct sock *sk, struct tcp_migrate *mig,
 		MIG_INC(sock_net(sk), CONFIRMRCVD);
 		tcp_mig_commit_pend(sk, mig, skb, p,
 				    opt->flags & TCPMIG_F_ALIVE);
-		return true;
-	}
-	/* The peer's answer to ours. */
-	if (own->valid && own->answered && !own->unbound &&
-	    (u8)own->reqno == opt->reqno && tcp_mig_tuple_eq(t, &own->t) &&
-	    tcp_mig_confirm_ok(mig, own->key_id, own->reqno, own->peer_nonce,
-			       own->nonce, opt->raw)) {
-		tcp_mig_confirmed(sk, mig);
 		return true;
 	}
 	return tcp_mig_rcv_old_confirm(sk, mig, skb, t, opt);

@@ -272,8 +272,8 @@ static struct sock *tcp_mig_find(struct genl_info *info)
 	struct net *net = genl_info_net(info);
 	struct tcp_mig_filter f;
 	struct rhashtable_iter iter;
+	int err, passed = 0;
 	struct sock *sk;
-	int err;
 
 	err = tcp_mig_parse_name(info, &f);
 	if (err)
@@ -293,8 +293,10 @@ static struct sock *tcp_mig_find(struct genl_info *info)
 	tcp_mig_walk_enter(&iter);
 	rhashtable_walk_start(&iter);
 	while ((sk = tcp_mig_walk_next(&iter, net)) &&
-	       !tcp_mig_match_sk(sk, &f))
+	       !tcp_mig_match_sk(sk, &f)) {
 		sock_gen_put(sk);
+		tcp_mig_walk_rest(&iter, &passed);
+	}
 	rhashtable_walk_stop(&iter);
 	rhashtable_walk_exit(&iter);
 	return sk ?: ERR_PTR(-ENOENT);
@@ -306,7 +308,7 @@ static int tcp_mig_collect(struct net *net, const struct tcp_mig_filter *f,
 {
 	struct rhashtable_iter iter;
 	struct sock **v = NULL, **w, *sk;
-	int n = 0, room = 0;
+	int n = 0, room = 0, passed = 0;
 	bool oom = false;
 
 	tcp_mig_walk_enter(&iter);
@@ -314,6 +316,7 @@ static int tcp_mig_collect(struct net *net, const struct tcp_mig_filter *f,
 	while ((sk = tcp_mig_walk_next(&iter, net))) {
 		if (!tcp_mig_match_sk(sk, f)) {
 			sock_gen_put(sk);
+			tcp_mig_walk_rest(&iter, &passed);
 			continue;
 		}
 		if (n == room) {
@@ -347,12 +350,16 @@ int tcp_migrate_nl_get_doit(struct sk_buff *skb, struct genl_info *info)
 {
 	bool admin = netlink_ns_capable(skb, genl_info_net(info)->user_ns,
 					CAP_NET_ADMIN);
-	struct sock *sk = tcp_mig_find(info);
 	struct tcp_migrate *mig;
 	struct sk_buff *msg;
 	int err = -ENOENT;
+	struct sock *sk;
 	void *hdr;
 
+	/* Who must not read tokens must not find them by guessing either. */
+	if (info->attrs[A(TOKEN)] && !admin)
+		return -EPERM;
+	sk = tcp_mig_find(info);
 	if (IS_ERR(sk))
 		return PTR_ERR(sk);
 	msg = genlmsg_new(NLMSG_GOODSIZE, GFP_KERNEL);
@@ -763,7 +770,7 @@ static int tcp_mig_key_parse(struct genl_info *info, u8 *id, u8 *op,
 	return 0;
 }
 
-int tcp_migrate_nl_key_doit(struct sk_buff *skb, struct genl_info *info)
+static int tcp_mig_nl_key(struct genl_info *info)
 {
 	struct tcp_mig_filter f;
 	int i, n, err, first = 0, failed = 0;
@@ -795,6 +802,16 @@ int tcp_migrate_nl_key_doit(struct sk_buff *skb, struct genl_info *info)
 		return first ? -first : -ENOENT;
 	return tcp_mig_reply_counts(info, TCP_MIGRATE_CMD_KEY, n - failed,
 				    failed, first);
+}
+
+int tcp_migrate_nl_key_doit(struct sk_buff *skb, struct genl_info *info)
+{
+	struct nlattr *secret = info->attrs[A(KEY)];
+	int err = tcp_mig_nl_key(info);
+
+	if (secret)
+		memzero_explicit(nla_data(secret), nla_len(secret));
+	return err;
 }
 
 int tcp_migrate_nl_export_doit(struct sk_buff *skb, struct genl_info *info)

@@ -239,16 +239,27 @@ static void tcp_mig_timer_wait(struct sock *sk, struct tcp_migrate *mig)
 /* See tcp_mig_look_again(). The device may hold the flight back for longer, or
  * the new one's queue be full.
  */
-static void tcp_mig_timer_idle(struct sock *sk, struct tcp_migrate *mig)
+static void tcp_mig_timer_held(struct sock *sk, struct tcp_migrate *mig)
 {
-	const struct tcp_sock *tp = tcp_sk(sk);
+	struct tcp_sock *tp = tcp_sk(sk);
 
+	mig->held = 0;
 	if (!before(tp->snd_una, mig->held_nxt))
 		return;
+	tcp_mstamp_refresh(tp);
 	tcp_mig_resend(sk, mig->held_nxt);
 	/* TCP's own timer goes on, once it has fired. */
-	if (tp->lost_out && !tp->retrans_out && !inet_csk(sk)->icsk_retransmits)
-		tcp_mig_arm(sk, mig, max(HZ / 100, 1));
+	if (!tp->lost_out || tp->retrans_out || inet_csk(sk)->icsk_retransmits)
+		return;
+	mig->held = 1;
+	tcp_mig_arm(sk, mig, max(HZ / 100, 1));
+}
+
+static void tcp_mig_timer_idle(struct sock *sk, struct tcp_migrate *mig)
+{
+	if (mig->held)
+		tcp_mig_timer_held(sk, mig);
+	tcp_mig_age_pends(sk, mig);
 }
 
 void tcp_mig_timer(struct timer_list *t)

@@ -201,6 +201,16 @@ void tcp_mig_walk_enter(struct rhashtable_iter *iter)
 	rhashtable_walk_enter(&tcp_mig_tokens, iter);
 }
 
+/* There may be a million connections, and anybody may ask. */
+void tcp_mig_walk_rest(struct rhashtable_iter *iter, int *passed)
+{
+	if (++*passed % 256)
+		return;
+	rhashtable_walk_stop(iter);
+	cond_resched();
+	rhashtable_walk_start(iter);
+}
+
 /**
  * tcp_mig_walk_next() - the next connection of a walk
  * @iter: between rhashtable_walk_start() and _stop()
@@ -214,12 +224,15 @@ struct sock *tcp_mig_walk_next(struct rhashtable_iter *iter, struct net *net)
 {
 	struct tcp_migrate *mig;
 	struct sock *sk;
+	int passed = 0;
 
 	while ((mig = rhashtable_walk_next(iter))) {
 		if (IS_ERR(mig))	/* -EAGAIN: resized, goes on */
 			continue;
-		if (!net_eq(mig->id.net, net))
+		if (!net_eq(mig->id.net, net)) {
+			tcp_mig_walk_rest(iter, &passed);
 			continue;
+		}
 		sk = tcp_mig_get_sock(mig);
 		if (sk)
 			return sk;
