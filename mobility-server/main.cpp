@@ -1,20 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // mobility-server: command line, signals, systemd. SIGHUP reloads, SIGTERM and SIGINT
 // end it; hosts then connect again and report again when it is back.
-#include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 #include <sys/resource.h>
-#include <systemd/sd-daemon.h>
 
 #include <CLI/CLI.hpp>
-#include <boost/asio/signal_set.hpp>
-#include <chrono>
-#include <csignal>
-#include <cstdlib>
 #include <exception>
 #include <iostream>
 
 #include "config/config.hpp"
+#include "libmobility/program.hpp"
 #include "metrics/metrics.hpp"
 
 namespace {
@@ -52,17 +47,6 @@ Result<Config> read_config(const Options& options) {
     return config;
 }
 
-/// To standard error: systemd's journal takes it from there. No time: it has its own.
-Log make_log(const std::string& level) {
-    auto log = std::make_shared<spdlog::logger>("mobility-server",
-                                                std::make_shared<spdlog::sinks::stderr_sink_st>());
-    const bool journal = std::getenv("JOURNAL_STREAM") != nullptr;  // NOLINT(concurrency-*)
-    log->set_pattern(journal ? "level=%l %v" : "time=%Y-%m-%dT%H:%M:%S.%e%z level=%l %v");
-    log->set_level(spdlog::level::from_str(level));
-    log->flush_on(spdlog::level::trace);
-    return log;
-}
-
 /// A descriptor for every channel, and some.
 void raise_descriptors(std::size_t channels, Log& log) {
     rlimit limit{};
@@ -85,11 +69,15 @@ class Program {
           name_(name),
           tls_(std::move(tls)),
           admission_(std::move(admission)),
-          log_(make_log(config_.log_level)),
+          log_(make_log("mobility-server", config_.log_level)),
           service_(io_, tls_, admission_, config_.service, config_.exchange, log_),
           metrics_(io_, service_),
-          signals_(io_, SIGINT, SIGTERM, SIGHUP),
-          watchdog_(io_) {}
+          supervisor_(
+              io_, log_, [this] { return reload(); },
+              [this] {
+                  metrics_.stop();
+                  service_.stop();
+              }) {}
 
     Result<void> run() {
         raise_descriptors(config_.service.channels + config_.service.strangers, log_);
@@ -106,59 +94,19 @@ class Program {
             }
         }
         log_->info("event=started name={} version={}", name_.to_string(), MOBILITY_VERSION);
-        wait_for_signal();
-        feed_watchdog();
-        sd_notify(0, "READY=1");
-        io_.run();
-        log_->info("event=stopped");
+        supervisor_.run();
         return {};
     }
 
   private:
-    void wait_for_signal() {
-        signals_.async_wait([this](const boost::system::error_code& failed, int signal) {
-            if (failed) {
-                return;
-            }
-            if (signal == SIGHUP) {
-                reload();
-                return wait_for_signal();
-            }
-            log_->info("event=stopping signal={}", signal);
-            sd_notify(0, "STOPPING=1");
-            watchdog_.cancel();
-            metrics_.stop();
-            service_.stop();
-        });
-    }
-
-    void reload() {
-        sd_notify(0, "RELOADING=1");
+    Result<void> reload() {
         auto config = read_config(options_);
         const auto admission = config ? admission_.reload() : Result<void>(config.error());
-        if (!admission) {
-            log_->error("event=reload-failed error=\"{}\" hint=\"nothing has changed\"",
-                        admission.error().message);
-        } else {
+        if (admission) {
             log_->set_level(spdlog::level::from_str(config->log_level));
             service_.review(config->service, config->exchange);
-            log_->info("event=reloaded");
         }
-        sd_notify(0, "READY=1");
-    }
-
-    void feed_watchdog() {
-        std::uint64_t microseconds = 0;
-        if (sd_watchdog_enabled(0, &microseconds) <= 0) {
-            return;
-        }
-        sd_notify(0, "WATCHDOG=1");
-        watchdog_.expires_after(std::chrono::microseconds(microseconds / 3));
-        watchdog_.async_wait([this](const boost::system::error_code& failed) {
-            if (!failed) {
-                feed_watchdog();
-            }
-        });
+        return admission;
     }
 
     Options options_;
@@ -170,8 +118,7 @@ class Program {
     asio::io_context io_{1};
     Service service_;
     MetricsListener metrics_;
-    asio::signal_set signals_;
-    asio::steady_timer watchdog_;
+    Supervisor supervisor_;
 };
 
 Result<void> start(const Options& options) {

@@ -9,9 +9,9 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <fstream>
-#include <functional>
 #include <utility>
+
+#include "libmobility/lists.hpp"
 
 namespace mobility::server {
 
@@ -26,40 +26,6 @@ constexpr std::size_t kShortestToken = 16;
 Error system_error(const path& file, const char* what) {
     const int code = errno;
     return make_error(code, file.string() + ": " + what + ": " + std::strerror(code));
-}
-
-/// Gives every line's first word to `take`, which returns what is wrong with it.
-Result<void> each_line(const path& file,
-                       const std::function<std::string(const std::string&)>& take) {
-    std::ifstream in(file);
-    if (!in) {
-        return errno == ENOENT ? Result<void>() : system_error(file, "cannot read");
-    }
-    std::string line;
-    for (std::size_t number = 1; std::getline(in, line); number++) {
-        const auto begin = line.find_first_not_of(" \t\r");
-        if (begin == std::string::npos || line[begin] == '#') {
-            continue;
-        }
-        const auto wrong = take(line.substr(begin, line.find_first_of(" \t\r", begin) - begin));
-        if (!wrong.empty()) {
-            return make_error(EBADMSG, file.string() + ":" + std::to_string(number) + ": " + wrong);
-        }
-    }
-    return in.bad() ? system_error(file, "cannot read") : Result<void>();
-}
-
-Result<std::set<Name>> read_names(const path& file) {
-    std::set<Name> names;
-    const auto done = each_line(file, [&](const std::string& word) -> std::string {
-        const auto name = Name::parse(word);
-        if (!name) {
-            return name.error().message;
-        }
-        names.insert(*name);
-        return {};
-    });
-    return done ? Result<std::set<Name>>(std::move(names)) : done.error();
 }
 
 Result<std::vector<std::string>> read_tokens(const path& file) {

@@ -34,8 +34,8 @@
 #include "admission/admission.hpp"
 #include "exchange/exchange.hpp"
 #include "libmobility/channel.hpp"
-#include "service/listener.hpp"
-#include "service/log.hpp"
+#include "libmobility/listener.hpp"
+#include "libmobility/log.hpp"
 
 namespace mobility::server {
 

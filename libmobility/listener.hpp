@@ -11,7 +11,7 @@
 
 #include "tcpmigrate/result.hpp"
 
-namespace mobility::server {
+namespace mobility {
 
 class Listener {
   public:
@@ -36,4 +36,4 @@ class Listener {
     OnError on_error_;
 };
 
-}  // namespace mobility::server
+}  // namespace mobility

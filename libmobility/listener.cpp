@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "listener.hpp"
+#include "libmobility/listener.hpp"
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
@@ -11,7 +11,7 @@
 
 #include "libmobility/within.hpp"
 
-namespace mobility::server {
+namespace mobility {
 
 namespace {
 
@@ -81,4 +81,4 @@ asio::awaitable<void> Listener::accept_all() {
     }
 }
 
-}  // namespace mobility::server
+}  // namespace mobility

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "libmobility/program.hpp"
+
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+#include <systemd/sd-daemon.h>
+
+#include <chrono>
+#include <csignal>
+#include <cstdlib>
+#include <utility>
+
+namespace mobility {
+
+Log make_log(const std::string& name, const std::string& level,
+             const std::vector<spdlog::sink_ptr>& others) {
+    auto sinks = others;
+    sinks.push_back(std::make_shared<spdlog::sinks::stderr_sink_st>());
+    const bool journal = std::getenv("JOURNAL_STREAM") != nullptr;  // NOLINT(concurrency-*)
+    sinks.back()->set_pattern(journal ? "level=%l %v" : "time=%Y-%m-%dT%H:%M:%S.%e%z level=%l %v");
+    auto log = std::make_shared<spdlog::logger>(name, sinks.begin(), sinks.end());
+    log->set_level(spdlog::level::from_str(level));
+    log->flush_on(spdlog::level::trace);
+    return log;
+}
+
+Supervisor::Supervisor(boost::asio::io_context& io, Log log, Reload reload,
+                       std::function<void()> stop)
+    : io_(io),
+      log_(std::move(log)),
+      reload_(std::move(reload)),
+      stop_(std::move(stop)),
+      signals_(io, SIGINT, SIGTERM, SIGHUP),
+      watchdog_(io) {}
+
+void Supervisor::run() {
+    wait_for_signal();
+    feed_watchdog();
+    sd_notify(0, "READY=1");
+    io_.run();
+    log_->info("event=stopped");
+}
+
+void Supervisor::wait_for_signal() {
+    signals_.async_wait([this](const boost::system::error_code& failed, int signal) {
+        if (failed) {
+            return;
+        }
+        if (signal == SIGHUP) {
+            on_hangup();
+            return wait_for_signal();
+        }
+        log_->info("event=stopping signal={}", signal);
+        sd_notify(0, "STOPPING=1");
+        watchdog_.cancel();
+        stop_();
+    });
+}
+
+void Supervisor::on_hangup() {
+    sd_notify(0, "RELOADING=1");
+    if (const auto reloaded = reload_(); reloaded) {
+        log_->info("event=reloaded");
+    } else {
+        log_->error("event=reload-failed error=\"{}\" hint=\"nothing has changed\"",
+                    reloaded.error().message);
+    }
+    sd_notify(0, "READY=1");
+}
+
+void Supervisor::feed_watchdog() {
+    std::uint64_t microseconds = 0;
+    if (sd_watchdog_enabled(0, &microseconds) <= 0) {
+        return;
+    }
+    sd_notify(0, "WATCHDOG=1");
+    watchdog_.expires_after(std::chrono::microseconds(microseconds / 3));
+    watchdog_.async_wait([this](const boost::system::error_code& failed) {
+        if (!failed) {
+            feed_watchdog();
+        }
+    });
+}
+
+}  // namespace mobility
