@@ -132,12 +132,21 @@ Result<void> Channel::know_peer(const std::optional<Name>& expected) {
         return error(EACCES,
                      "the host there is " + peer_.to_string() + ", not " + expected->to_string());
     }
-    if (SSL_export_keying_material(ssl_.get(), exporter_.data(), exporter_.size(),
-                                   kExporterLabel.data(), kExporterLabel.size(), nullptr, 0,
-                                   0) != 1) {
+    const auto exported = secret(kExporterLabel);
+    if (!exported) {
+        return exported.error();
+    }
+    exporter_ = *exported;
+    return {};
+}
+
+Result<std::array<std::uint8_t, 32>> Channel::secret(std::string_view label) const {
+    std::array<std::uint8_t, 32> value{};
+    if (SSL_export_keying_material(ssl_.get(), value.data(), value.size(), label.data(),
+                                   label.size(), nullptr, 0, 0) != 1) {
         return error(EPROTO, "no exporter value: " + complaint());
     }
-    return {};
+    return value;
 }
 
 Awaitable<void> Channel::handshake(bool connecting, const std::optional<Name>& expected) {

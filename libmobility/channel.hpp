@@ -85,6 +85,9 @@ class Channel {
     [[nodiscard]] boost::asio::ip::tcp::socket& socket() { return socket_; }
     /// The channel binding "tls-exporter" of RFC 9266; the same at both ends.
     [[nodiscard]] const std::array<std::uint8_t, 32>& exporter() const { return exporter_; }
+    /// Another value of TLS's exporter (RFC 8446, 7.5), under a label of its own; the same at
+    /// both ends, and not to be had from any other.
+    [[nodiscard]] Result<std::array<std::uint8_t, 32>> secret(std::string_view label) const;
 
   private:
     Channel(boost::asio::ip::tcp::socket socket, const Tls& tls);

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string_view>
 
 #include "libmobility/identity.hpp"
 
@@ -28,6 +29,9 @@ using PairId = std::array<std::uint8_t, 16>;
 
 /// The same whichever end is named first: the end with the smaller name leads.
 PairId pair_id(const PairPart& one, const PairPart& other);
+
+/// Of the channel's exporter value that becomes the pair key.
+constexpr std::string_view kPairKeyLabel = "EXPORTER-tcp-migrate-pair-key";
 
 /// The end of a TCP connection that a proof speaks for.
 enum class Role : std::uint8_t { Opener = 0, Accepter = 1 };

@@ -62,7 +62,8 @@ template <typename Field>
 std::vector<ConnectionProof> decode_proofs(Reader& read, const Field& field) {
     return read.list(field, kMaxProofs, "more than 1024 connections", [&](const auto& one) {
         return ConnectionProof{read.port(one.own()), read.port(one.peer()),
-                               read.template bytes<32>(one.proof(), "no proof of 32 bytes")};
+                               read.template bytes<32>(one.proof(), "no proof of 32 bytes"),
+                               one.keyed()};
     });
 }
 
@@ -145,6 +146,7 @@ void put_proofs(const std::vector<ConnectionProof>& from, Out& out) {
         added.set_own(connection.own);
         added.set_peer(connection.peer);
         added.set_proof(raw(connection.proof));
+        added.set_keyed(connection.keyed);
     }
 }
 

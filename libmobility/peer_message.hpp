@@ -43,6 +43,7 @@ struct ConnectionProof {
     std::uint16_t own = 0;
     std::uint16_t peer = 0;
     Proof proof{};
+    bool keyed = false;  ///< the prover holds a pair key for it already
 
     bool operator==(const ConnectionProof&) const = default;
 };

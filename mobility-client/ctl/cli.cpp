@@ -28,6 +28,7 @@ struct Choices {
     SwitchOptions enable;
     SwitchOptions disable{false, false, {}};
     RunOptions run;
+    std::size_t log_lines = 0;
     Action action;
 };
 
@@ -117,6 +118,21 @@ void declare_observers(CLI::App& app, Choices& to) {
     doctor->callback([&to] { to.action = run_doctor; });
 }
 
+void declare_daemon(CLI::App& app, Choices& to) {
+    auto* status = app.add_subcommand("status", "what mobility-client does");
+    status->callback([&to] { to.action = run_status; });
+    auto* pairs = app.add_subcommand("pairs", "the hosts with which it has agreed");
+    pairs->callback([&to] { to.action = run_pairs; });
+    auto* servers = app.add_subcommand("servers", "its channels to mobility servers");
+    servers->callback([&to] { to.action = run_servers; });
+    auto* report = app.add_subcommand("report", "have it tell servers where this host is, now");
+    report->callback([&to] { to.action = run_report; });
+    auto* log = app.add_subcommand("log", "its latest log lines");
+    log->add_option("-n,--lines", to.log_lines, "only so many");
+    log->callback(
+        [&to] { to.action = [&to](const System& s) { return run_log(s, to.log_lines); }; });
+}
+
 void declare_switches(CLI::App& app, Choices& to) {
     auto* enable = app.add_subcommand("enable", "make new connections migratable");
     auto* opt_in = enable->add_flag("--opt-in", to.enable.opt_in, "only where a program asks");
@@ -169,17 +185,20 @@ int run_cli(System& system, std::vector<std::string> arguments) {
     CLI::App app("Lists, moves and guards migratable TCP connections.", "migrate-ctl");
     app.set_version_flag("--version", std::string("migrate-ctl " MIGRATE_CTL_VERSION));
     app.add_flag("-j,--json", system.json, "print JSON (docs/json describes it)");
+    app.add_option("--control", system.control, "control socket of mobility-client")
+        ->capture_default_str();
     app.require_subcommand(1);
     app.fallthrough();
     app.footer(
         "migrate-ctl(1) tells more. Exit codes: 0 done, 1 failed, 2 usage, 3 kernel without "
-        "tcp-migrate,\n4 no such connection, 5 not permitted, 6 time is up.");
+        "tcp-migrate,\n4 no such connection, 5 not permitted, 6 time is up, 7 no mobility-client.");
     Choices choices;
     declare_list(app, choices);
     declare_migrate(app, choices);
     declare_abort_and_export(app, choices);
     declare_key(app, choices);
     declare_observers(app, choices);
+    declare_daemon(app, choices);
     declare_switches(app, choices);
     try {
         app.parse(prepare(std::move(arguments), choices.run));

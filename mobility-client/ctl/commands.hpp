@@ -71,6 +71,17 @@ int run_program(const System& system, const RunOptions& options);
 
 int run_doctor(const System& system);
 
+/// What mobility-client does.
+int run_status(const System& system);
+/// The hosts with which it has agreed.
+int run_pairs(const System& system);
+/// Its channels to mobility servers.
+int run_servers(const System& system);
+/// Has it report where this host is, and try peers again.
+int run_report(const System& system);
+/// The last lines of its log; 0: all that it has kept.
+int run_log(const System& system, std::size_t lines);
+
 /// A connection as it is named on the command line: one word "17" (cookie) or
 /// "token:1a2b3c4d", or two words LOCAL:PORT REMOTE:PORT.
 [[nodiscard]] tcpmigrate::Result<tcpmigrate::Name> parse_name(

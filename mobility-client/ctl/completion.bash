@@ -29,9 +29,11 @@ _migrate_ctl_words() {
 	enable) echo --opt-in --cgroup ;;
 	disable) echo --cgroup ;;
 	run) echo --user -- ;;
-	doctor) ;;
+	log) echo -n --lines ;;
+	doctor | status | pairs | servers | report) ;;
 	*) echo list show migrate abort key export monitor stats enable disable run doctor \
-		-j --json --help --version ;;
+		status pairs servers report log \
+		-j --json --control --help --version ;;
 	esac
 }
 
@@ -44,10 +46,10 @@ _migrate_ctl_value() {
 		mapfile -t COMPREPLY < <(compgen -W "$(_migrate_ctl_local_addresses)" -- "$current") ;;
 	--dev) mapfile -t COMPREPLY < <(compgen -W "$(ls /sys/class/net 2>/dev/null)" -- "$current") ;;
 	--cgroup) mapfile -t COMPREPLY < <(compgen -d -- "$current") ;;
-	--secret-file) mapfile -t COMPREPLY < <(compgen -f -- "$current") ;;
+	--secret-file | --control) mapfile -t COMPREPLY < <(compgen -f -- "$current") ;;
 	--user) mapfile -t COMPREPLY < <(compgen -u -- "$current") ;;
 	--id) mapfile -t COMPREPLY < <(compgen -W "1 2 3" -- "$current") ;;
-	--remote | --to-remote | --from-remote | --count) COMPREPLY=() ;;
+	--remote | --to-remote | --from-remote | --count | -n | --lines) COMPREPLY=() ;;
 	*) return 1 ;;
 	esac
 }

@@ -10,6 +10,9 @@
 int main(int argc, char** argv) {
     try {
         auto system = ctl::real_system();
+        system.ask_daemon = [&system](const std::string& line) {
+            return ctl::ask(system.control, line);
+        };
         return ctl::run_cli(system, {argv + 1, argv + argc});
     } catch (const std::exception& error) {
         std::cerr << "migrate-ctl: " << error.what() << '\n';

@@ -295,6 +295,17 @@ int report_open(const System& system, const Error& error) {
                       kUnsupported);
 }
 
+int report_daemon(const System& system, const Error& error, bool answered) {
+    if (answered) {
+        return show_error(system, error, error.message, "", kFailed);
+    }
+    const bool denied = error.is(EACCES) || error.is(EPERM);
+    return show_error(system, error, "mobility-client: " + error.message,
+                      denied ? "run it as root, or as a member of the daemon's group"
+                             : "`systemctl start mobility-client`; its log tells more",
+                      denied ? kNotPermitted : kNoDaemon);
+}
+
 void print_json(const System& system, const json& value) {
     system.out << value.dump() << std::endl;  // flushed: a reader may wait for it
 }

@@ -26,6 +26,9 @@ void print_details(std::ostream& out, const tcpmigrate::Connection& conn);
                          const std::string& subject = {});
 /// Same for a failure to open the socket: ENOENT there means an unpatched kernel.
 [[nodiscard]] int report_open(const System& system, const tcpmigrate::Error& error);
+/// Same for what came of asking the daemon; `answered`: it was the daemon that said no.
+[[nodiscard]] int report_daemon(const System& system, const tcpmigrate::Error& error,
+                                bool answered);
 /// What to do about an errno of the kernel; empty if there is no advice.
 [[nodiscard]] std::string remedy(int errno_value);
 

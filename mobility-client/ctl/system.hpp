@@ -25,6 +25,7 @@ enum Exit : int {
     kNotFound = 4,      ///< no such connection
     kNotPermitted = 5,  ///< CAP_NET_ADMIN is missing
     kTimedOut = 6,      ///< --wait=SECONDS ran out
+    kNoDaemon = 7,      ///< mobility-client does not answer
 };
 
 struct System {
@@ -42,13 +43,19 @@ struct System {
     std::ostream& out;
     std::ostream& err;
     bool json = false;
+    /// Sends a line to the daemon by its control socket, and returns its answer, a line.
+    std::function<tcpmigrate::Result<std::string>(const std::string&)> ask_daemon{};
+    std::string control = "/run/mobility-client/control";  ///< that socket
 
     /// A Client over open_transport().
     [[nodiscard]] tcpmigrate::Result<tcpmigrate::Client> client() const;
 };
 
-/// The running machine, standard streams.
+/// The running machine, standard streams; but for ask_daemon.
 [[nodiscard]] System real_system();
+/// Sends a line to the Unix socket `path`, and returns the line that comes back. ENOENT or
+/// ECONNREFUSED: nobody listens there; EMSGSIZE: a line longer than 16 MiB.
+[[nodiscard]] tcpmigrate::Result<std::string> ask(const std::string& path, const std::string& line);
 
 /// Whole content of a file; the error names the file.
 [[nodiscard]] tcpmigrate::Result<std::string> read_file(const std::filesystem::path& path);

@@ -37,6 +37,12 @@ std::optional<Name> Book::owner(std::uint64_t cookie) const {
     return {};
 }
 
+void Book::drop(std::uint64_t cookie) {
+    for (auto& [peer, pair] : pairs_) {
+        pair.connections.erase(cookie);
+    }
+}
+
 void Book::keep(const std::vector<std::uint64_t>& cookies) {
     for (auto& [peer, pair] : pairs_) {
         std::erase_if(pair.connections, [&](const auto& connection) {

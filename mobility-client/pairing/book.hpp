@@ -52,6 +52,8 @@ class Book {
     [[nodiscard]] std::optional<Name> owner(std::uint64_t cookie) const;
 
     void forget(const Name& peer) { pairs_.erase(peer); }
+    /// The connection has ended.
+    void drop(std::uint64_t cookie);
     /// Drops all connections that are not among these cookies (sorted), and what was
     /// never agreed and has none.
     void keep(const std::vector<std::uint64_t>& cookies);

@@ -37,7 +37,8 @@ std::optional<ConnectionProof> Session::proof_of(const Provable& connection) {
     }
     return ConnectionProof{
         connection.own, connection.peer,
-        prove(*exporter, role_of(connection), channel_.exporter, channel_.self, channel_.peer)};
+        prove(*exporter, role_of(connection), channel_.exporter, channel_.self, channel_.peer),
+        connection.held != Guard::Proved};
 }
 
 bool Session::is_proved_by(const Provable& connection, const ConnectionProof& proof) {
@@ -71,6 +72,9 @@ Session::Judged Session::judge(const std::vector<ConnectionProof>& proofs) {
         if (auto own = proof_of(connection)) {
             counters_.proved++;
             out.good.push_back(connection.cookie);
+            if (proof.keyed && own->keyed) {
+                out.kept[connection.cookie] = connection.held;
+            }
             out.own.push_back(*own);
         }
     }
@@ -119,16 +123,20 @@ void Session::guard(const Cookies& cookies, KeyOp op, Guard guard) {
 }
 
 /// False if the pair would have too many.
-bool Session::remember(const Cookies& cookies) {
+bool Session::remember(const Judged& judged) {
     auto* pair = this->pair();
-    if (pair == nullptr || pair->connections.size() + cookies.size() > kMaxOfPair) {
+    if (pair == nullptr || pair->connections.size() + judged.good.size() > kMaxOfPair) {
         return false;
     }
-    for (const auto cookie : cookies) {
-        pair->connections.try_emplace(cookie, Guard::Proved);
+    for (const auto cookie : judged.good) {
         asked_.insert(cookie);  // both ends have proved it now
+        // Both may prove the same at once: the key of this channel is added once.
+        if (remembered_.insert(cookie).second) {
+            const auto kept = judged.kept.find(cookie);
+            pair->connections[cookie] = kept == judged.kept.end() ? Guard::Proved : kept->second;
+        }
     }
-    guard(cookies, KeyOp::Add, Guard::Added);
+    guard(judged.good, KeyOp::Add, Guard::Added);
     return true;
 }
 
@@ -155,7 +163,7 @@ Session::Messages Session::accepted(std::uint32_t batch,
     std::erase_if(judged.good, [&](auto cookie) {
         return std::ranges::find(mine->second, cookie) == mine->second.end();
     });
-    if (!remember(judged.good)) {
+    if (!remember(judged)) {
         return refuse(PeerRefused::Why::TooMuch, "too many connections");
     }
     mine->second = std::move(judged.good);
@@ -175,10 +183,15 @@ Session::Messages Session::refuse(PeerRefused::Why why, std::string text) {
 }
 
 std::vector<ServerPlace> Session::usable_of(const std::vector<ServerPlace>& servers,
-                                            std::vector<std::uint32_t>& places) const {
+                                            std::vector<std::uint32_t>& places,
+                                            const std::vector<ServerPlace>& already) const {
     std::vector<ServerPlace> out;
+    const auto known = [&](const ServerPlace& server) {
+        return std::ranges::any_of(
+            already, [&](const ServerPlace& other) { return other.host == server.host; });
+    };
     for (std::uint32_t place = 0; place < servers.size(); place++) {
-        if (settings_.usable(servers[place])) {
+        if (settings_.usable(servers[place]) && !known(servers[place])) {
             places.push_back(place);
             out.push_back(servers[place]);
         }
@@ -223,7 +236,7 @@ Session::Messages Session::handle(const Offer& offer) {
                                               "another host has proved these connections")
                                      : refuse(PeerRefused::Why::NotProved, "no proof was good");
     }
-    if (!remember(judged.good)) {
+    if (!remember(judged)) {
         return refuse(PeerRefused::Why::TooMuch, "too many pairs or connections");
     }
     auto* pair = this->pair();
@@ -232,7 +245,7 @@ Session::Messages Session::handle(const Offer& offer) {
     answer.software = settings_.software;
     answer.own = pair->own;
     answer.seen = channel_.there;
-    pair->servers = usable_of(offer.servers, answer.usable);
+    pair->servers = usable_of(offer.servers, answer.usable, {});
     answer.servers = answered_ = settings_.servers;
     answer.tickets = settings_.tickets(channel_.peer, pair->id());
     answer.connections = std::move(judged.own);
@@ -271,7 +284,7 @@ Session::Messages Session::handle(const Answer& answer) {
         pair->servers.push_back(settings_.servers[place]);
     }
     Confirm confirm{pair->id(), channel_.there, {}, {}};
-    const auto others = usable_of(answer.servers, confirm.usable);
+    const auto others = usable_of(answer.servers, confirm.usable, pair->servers);
     pair->servers.insert(pair->servers.end(), others.begin(), others.end());
     confirm.tickets = settings_.tickets(channel_.peer, pair->id());
     state_ = State::Open;
@@ -311,7 +324,7 @@ Session::Messages Session::handle(const Prove& prove) {
     if (judged.other_identity) {
         return refuse(PeerRefused::Why::OtherIdentity, "another host has proved a connection");
     }
-    if (!remember(judged.good)) {
+    if (!remember(judged)) {
         return refuse(PeerRefused::Why::TooMuch, "too many connections");
     }
     peer_batch_ = prove.batch;

@@ -14,7 +14,10 @@
 //
 // Each batch of connections goes through the stages of the pair key by itself, so that
 // neither end is stranded: who has proved them promotes the key when the other has added
-// it, the other does when it hears that, and then each may refuse all other keys.
+// it, the other does when it hears that, and then each may refuse all other keys. With
+// each proof goes whether the prover holds a pair key for the connection already, of an
+// earlier channel: if both do they keep it, else both add the new one. So a client that was
+// started anew, or a channel that broke off in the middle, leaves nobody with another key.
 #pragma once
 
 #include <array>
@@ -41,6 +44,7 @@ struct Provable {
     std::uint16_t peer = 0;        ///< the peer's, as this end sees it
     std::uint16_t peer_inner = 0;  ///< the peer's, as the peer sees it
     bool opener = false;           ///< this end opened it
+    Guard held = Guard::Proved;    ///< what the kernel has of a pair key; Proved: none
 };
 
 /// What a session asks of the kernel. Calls do not block for long.
@@ -117,6 +121,7 @@ class Session {
     struct Judged {
         std::vector<ConnectionProof> own;  ///< this end's proofs of the good ones
         Cookies good;
+        std::map<std::uint64_t, Guard> kept;  ///< of these, what both hold a key for
         bool other_identity = false;
     };
 
@@ -137,10 +142,12 @@ class Session {
     std::vector<ConnectionProof> prove_new();
     Messages accepted(std::uint32_t batch, const std::vector<ConnectionProof>& proofs);
     Messages promote(std::uint32_t batch, const Cookies& cookies, bool own);
-    bool remember(const Cookies& cookies);
+    bool remember(const Judged& judged);
     void guard(const Cookies& cookies, tcpmigrate::KeyOp op, Guard guard);
+    /// But for those that are known `already`.
     std::vector<ServerPlace> usable_of(const std::vector<ServerPlace>& servers,
-                                       std::vector<std::uint32_t>& places) const;
+                                       std::vector<std::uint32_t>& places,
+                                       const std::vector<ServerPlace>& already) const;
 
     ChannelView channel_;
     const Settings& settings_;
@@ -154,6 +161,7 @@ class Session {
     std::map<std::uint32_t, Cookies> own_batches_;   ///< asked, and later promoted, here first
     std::map<std::uint32_t, Cookies> peer_batches_;  ///< added here, not yet promoted
     std::set<std::uint64_t> asked_;                  ///< proved by this end
+    std::set<std::uint64_t> remembered_;             ///< proved by both, on this channel
     std::vector<ServerPlace> answered_;              ///< what Confirm's places refer to
 };
 

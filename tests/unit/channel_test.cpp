@@ -69,6 +69,10 @@ TEST_F(ChannelTest, EachKnowsTheOtherAndTheExporterIsTheSame) {
         EXPECT_EQ((*server)->peer(), client_host.name());
         EXPECT_EQ((*client)->exporter(), (*server)->exporter());
         EXPECT_NE((*client)->exporter(), (std::array<std::uint8_t, 32>{}));
+        const auto mine = (*client)->secret("EXPORTER-test");
+        EXPECT_EQ(*mine, *(*server)->secret("EXPORTER-test"));
+        EXPECT_NE(*mine, *(*server)->secret("EXPORTER-other"));
+        EXPECT_NE(*mine, (*client)->exporter());
         EXPECT_THAT((*client)->where(), HasSubstr("127.0.0.1:"));
         co_return;
     });

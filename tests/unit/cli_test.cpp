@@ -3,6 +3,7 @@
 // fake kernel and a fake /proc. All JSON is checked against docs/json.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -51,6 +52,11 @@ class Cli : public testing::Test {
             in_,
             out_,
             err_};
+        system.ask_daemon = [this](const std::string& line) -> Result<std::string> {
+            asked_ = nlohmann::json::parse(line);
+            return daemon_ ? Result<std::string>(*daemon_)
+                           : Result<std::string>(make_error(ECONNREFUSED, "nobody listens"));
+        };
         return ctl::run_cli(system, std::move(arguments));
     }
     /// Runs with -j, checks the schema, returns the first value.
@@ -81,6 +87,8 @@ class Cli : public testing::Test {
     fake::Kernel kernel_;
     bool patched_ = true;
     std::map<std::string, std::string> tools_;
+    std::optional<std::string> daemon_;  ///< what it answers
+    nlohmann::json asked_;
     std::istringstream in_;
     std::ostringstream out_;
     std::ostringstream err_;
@@ -582,4 +590,87 @@ TEST_F(Cli, DoctorIptablesRules) {
         said("`iptables -t mangle -D FORWARD -p tcp -j TCPOPTSTRIP --strip-options 5,254`"));
     tools_["iptables-save"] = "-A FORWARD -p tcp -j TCPOPTSTRIP --strip-options 2254,25\n";
     EXPECT_FALSE(by_id(run_json({"doctor"}, "doctor")).contains("iptables_option"));
+}
+
+TEST_F(Cli, Status) {
+    daemon_ = R"({"status":{"version":"1","up_s":200,
+        "name":"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+        "alone":[{"address":"192.0.2.7","connections":2,"failures":3,"why":"refused","next_s":60}],
+        "places":[{"interface":"eth0",
+        "address":"192.0.2.1","length":24,"reach":"everywhere","rank":0,"present":true,
+        "deprecated":false,"held":true,"gateway":"192.0.2.254"}],
+        "connections":{"all":3,"moving":1,"waiting":1},
+        "stuck":[{"local":"192.0.2.1","remote":"192.0.2.9","what":"not-native","why":"lost"}],
+        "counters":{"commands":1}}})";
+    EXPECT_EQ(run({"status"}), 0);
+    EXPECT_TRUE(said("1, for 3 min 20 s"));
+    EXPECT_TRUE(said("3, of which 1 move and 1 wait"));
+    EXPECT_TRUE(said("eth0 192.0.2.1/24, reaches everywhere by 192.0.2.254, may be back soon"));
+    EXPECT_TRUE(said("not possible natively"));
+    EXPECT_TRUE(said("192.0.2.7: no daemon was reached (refused)"));
+    EXPECT_TRUE(said("next attempt in 1 min 0 s"));
+    EXPECT_EQ(asked_, nlohmann::json({{"command", "status"}}));
+    EXPECT_EQ(run_json({"status"}, "status")["status"]["up_s"], 200);
+}
+
+TEST_F(Cli, Pairs) {
+    const std::string host = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+    daemon_ = R"({"pairs":[{"host":")" + host + R"(","trust":"pinned","agreed":true,
+        "channel":false,"id":"0123456789abcdef0123456789abcdef","inside":true,"seen":"192.0.2.9",
+        "servers":[{"name":")" +
+              host + R"(","port":7790,"address6":"2001:db8::1"}],
+        "connections":[{"cookie":17,"guard":"exclusive","local":"10.0.0.1:5",
+                        "remote":"192.0.2.1:80","state":"idle"}],
+        "resume":{"state":"reported","unsettled":1,"verdict":"needs-proxy"}}]})";
+    // A line goes over the socket.
+    daemon_->erase(std::remove(daemon_->begin(), daemon_->end(), '\n'), daemon_->end());
+    EXPECT_EQ(run({"pairs"}), 0);
+    EXPECT_TRUE(said(host));
+    EXPECT_TRUE(said("a move was reported"));
+    EXPECT_TRUE(said("needs-proxy"));
+    EXPECT_TRUE(said("inside a NAPT, seen at 192.0.2.9"));
+    EXPECT_TRUE(said("2001:db8::1"));
+    EXPECT_TRUE(said("17 10.0.0.1:5 -> 192.0.2.1:80, idle, pair key exclusive"));
+    EXPECT_EQ(run_json({"pairs"}, "pairs")["pairs"][0]["trust"], "pinned");
+    daemon_ = R"({"pairs":[]})";
+    EXPECT_EQ(run({"pairs"}), 0);
+    EXPECT_TRUE(said("no pairs"));
+}
+
+TEST_F(Cli, ServersAndReport) {
+    daemon_ =
+        R"({"servers":[{"name":"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+        "address":"192.0.2.1","from":"10.0.0.1","seen":"192.0.2.9","state":"joined",
+        "migratable":true,"failures":0}]})";
+    EXPECT_EQ(run({"servers"}), 0);
+    EXPECT_TRUE(said("192.0.2.1  10.0.0.1  192.0.2.9  joined  yes"));
+    run_json({"servers"}, "servers");
+    daemon_ = R"({"servers":[]})";
+    EXPECT_EQ(run({"servers"}), 0);
+    EXPECT_TRUE(said("no channels"));
+    daemon_ = R"({"report":{"pairs":2,"exchanges":1}})";
+    EXPECT_EQ(run({"report"}), 0);
+    EXPECT_TRUE(said("2 pairs reported, 1 peers are tried again"));
+    run_json({"report"}, "report");
+}
+
+TEST_F(Cli, Log) {
+    daemon_ = R"({"log":["time=1 level=info event=a","time=2 level=info event=b"]})";
+    EXPECT_EQ(run({"log", "-n", "5"}), 0);
+    EXPECT_EQ(out_.str(), "time=1 level=info event=a\ntime=2 level=info event=b\n");
+    EXPECT_EQ(asked_["lines"], 5);
+    EXPECT_EQ(run_json({"log"}, "log")["log"].size(), 2);
+}
+
+TEST_F(Cli, NoDaemon) {
+    EXPECT_EQ(run({"status"}), ctl::kNoDaemon);
+    EXPECT_TRUE(said("systemctl start mobility-client"));
+    run_json({"log"}, "error", ctl::kNoDaemon);
+    daemon_ = R"({"error":{"errno":95,"message":"there is no command"}})";
+    EXPECT_EQ(run({"status"}), ctl::kFailed);
+    EXPECT_TRUE(said("there is no command"));
+    for (const auto* answer : {"nonsense", "{}", R"({"error":7})"}) {
+        daemon_ = answer;
+        EXPECT_EQ(run({"status"}), ctl::kNoDaemon) << answer;
+    }
 }

@@ -34,4 +34,6 @@ expect key pro : promote
 expect key add --sec : --secret-file
 expect migrate --dev lo : lo
 expect stats x :
+expect stat : stats status
+expect log --l : --lines
 exit $failed

@@ -217,6 +217,33 @@ Bytes Kernel::dump() {
     return all;
 }
 
+/// Of one connection, named by its cookie.
+void Kernel::take_key(const Request& request) {
+    if (!request.has(TCP_MIGRATE_A_CONN_COOKIE)) {
+        return;
+    }
+    const auto id = request.u8(TCP_MIGRATE_A_CONN_KEY_ID);
+    const auto bit = static_cast<std::uint8_t>(1U << id);
+    for (auto& conn : connections) {
+        if (conn.cookie != request.u64(TCP_MIGRATE_A_CONN_COOKIE)) {
+            continue;
+        }
+        switch (request.u8(TCP_MIGRATE_A_CONN_KEY_OP)) {
+            case TCP_MIGRATE_KEY_OP_ADD:
+                conn.key_mask |= bit;
+                break;
+            case TCP_MIGRATE_KEY_OP_EXCLUSIVE:
+                conn.key_mask = bit;
+                [[fallthrough]];
+            case TCP_MIGRATE_KEY_OP_PROMOTE:
+                conn.key_id = id;
+                break;
+            default:
+                break;
+        }
+    }
+}
+
 Bytes Kernel::answer(const Request& request) {
     switch (request.command) {
         case TCP_MIGRATE_CMD_GET:
@@ -233,13 +260,22 @@ Bytes Kernel::answer(const Request& request) {
                 nla_put_u32(msg, TCP_MIGRATE_A_CONN_ERROR, migrate_all_reply.error);
             });
         case TCP_MIGRATE_CMD_KEY:
+            take_key(request);
             return make_message(request.command, [&](nl_msg* msg) {
                 nla_put_u32(msg, TCP_MIGRATE_A_CONN_COUNT,
                             static_cast<std::uint32_t>(connections.size()));
             });
         case TCP_MIGRATE_CMD_EXPORT:
             return make_message(request.command, [&](nl_msg* msg) {
-                const std::vector<unsigned char> value(32, 0xa5);
+                // The same at both ends, and another for each pair of ports.
+                unsigned ports = 0;
+                for (const auto& conn : connections) {
+                    if (conn.cookie == request.u64(TCP_MIGRATE_A_CONN_COOKIE)) {
+                        ports = unsigned{conn.local.port} + conn.remote.port - 5080;
+                    }
+                }
+                const std::vector<unsigned char> value(
+                    32, static_cast<unsigned char>(0xa5 ^ (ports & 0xff)));
                 nla_put_u64(msg, TCP_MIGRATE_A_CONN_COOKIE, request.u64(TCP_MIGRATE_A_CONN_COOKIE));
                 nla_put(msg, TCP_MIGRATE_A_CONN_EXPORTER, 32, value.data());
             });

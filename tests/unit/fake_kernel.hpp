@@ -72,6 +72,7 @@ struct Kernel {
     Result<std::vector<Connection>> next_events(std::chrono::milliseconds timeout);
 
   private:
+    void take_key(const Request& request);
     Bytes answer(const Request& request);
     Bytes dump();
 };

@@ -42,6 +42,13 @@ class FakeKernel final : public Kernel {
             return tcpmigrate::make_error(EBUSY, "no");
         }
         log->emplace_back(who + std::to_string(cookie % 1000) + "+!="[static_cast<int>(op)]);
+        for (auto& connection : list) {
+            if (connection.cookie == cookie && op != KeyOp::Add) {
+                connection.held = op == KeyOp::Promote ? Guard::Promoted : Guard::Exclusive;
+            } else if (connection.cookie == cookie && connection.held == Guard::Proved) {
+                connection.held = Guard::Added;
+            }
+        }
         return {};
     }
 
@@ -179,6 +186,14 @@ TEST_F(Pairing, ServersThatBothCanUse) {
     EXPECT_THAT(b.pair(kOpener).servers, ElementsAre(server(2), server(4)));
 }
 
+TEST_F(Pairing, AServerOfBothIsOne) {
+    a.settings.servers = b.settings.servers = {server(1)};
+    a.settings.usable = b.settings.usable = [](const auto&) { return true; };
+    talk(a.session->start());
+    EXPECT_THAT(a.pair(kAccepter).servers, ElementsAre(server(1)));
+    EXPECT_THAT(b.pair(kOpener).servers, ElementsAre(server(1)));
+}
+
 TEST_F(Pairing, TicketsGoToTheOtherEnd) {
     const auto by = [](std::uint8_t issuer) {
         return [issuer](const Name& guest, const PairId& pair) {
@@ -203,6 +218,39 @@ TEST_F(Pairing, AnotherChannelKeepsThePair) {
     EXPECT_EQ(a.pair(kAccepter).id(), id);
     EXPECT_EQ(a.pair(kAccepter).connections.at(1002), Guard::Exclusive);
     EXPECT_THAT(keys, ElementsAre("b2+", "a2+", "a2!", "b2!", "b2=", "a2=")) << "each once";
+}
+
+TEST_F(Pairing, AClientThatWasStartedAnewKeepsTheKeys) {
+    talk(a.session->start());
+    const auto id = a.pair(kAccepter).id();
+    b.book = Book();
+    meet();
+    keys.clear();
+    talk(a.session->start());
+    EXPECT_NE(a.pair(kAccepter).id(), id) << "its part is another one";
+    EXPECT_EQ(a.pair(kAccepter).id(), b.pair(kOpener).id());
+    EXPECT_EQ(b.pair(kOpener).connections.at(2001), Guard::Exclusive);
+    EXPECT_THAT(keys, IsEmpty());
+}
+
+TEST_F(Pairing, AChannelThatBrokeOffBeforeBothHadTheKey) {
+    b.session->take(a.session->start().at(0));  // and the Answer is lost
+    EXPECT_THAT(keys, ElementsAre("b1+"));
+    meet();
+    keys.clear();
+    talk(a.session->start());
+    EXPECT_THAT(keys, ElementsAre("b1+", "a1+", "a1!", "b1!", "b1=", "a1="))
+        << "the new channel's key, at both";
+}
+
+TEST_F(Pairing, AChannelThatBrokeOffAfterBothHadTheKey) {
+    const auto answer = b.session->take(a.session->start().at(0));
+    a.session->take(answer.at(0));  // and the Stage is lost
+    meet();
+    keys.clear();
+    talk(a.session->start());
+    EXPECT_THAT(keys, ElementsAre("b1!", "b1=", "a1=")) << "that of the first channel";
+    EXPECT_EQ(a.pair(kAccepter).connections.at(1001), Guard::Exclusive);
 }
 
 TEST_F(Pairing, WithoutAPairKey) {

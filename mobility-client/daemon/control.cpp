@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "daemon/control.hpp"
+
+#include <grp.h>
+#include <spdlog/spdlog.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/read_until.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/write.hpp>
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "libmobility/within.hpp"
+
+namespace mobility::client {
+
+namespace {
+
+namespace asio = boost::asio;
+using asio::local::stream_protocol;
+using nlohmann::json;
+using tcpmigrate::Error;
+using tcpmigrate::make_error;
+
+constexpr std::chrono::seconds kPatience(10);  ///< for a request, and for its answer
+constexpr std::chrono::milliseconds kAfterError(100);
+
+Error failure(int code, const std::filesystem::path& path, const std::string& what) {
+    return make_error(code,
+                      "control socket " + path.string() + ": " + what + ": " + std::strerror(code));
+}
+
+/// Nobody listens there, or nothing is there, afterwards.
+Result<void> make_room(asio::io_context& io, const std::filesystem::path& path) {
+    stream_protocol::socket probe(io);
+    boost::system::error_code failed;
+    probe.connect(stream_protocol::endpoint(path.string()), failed);
+    if (!failed) {
+        return failure(EADDRINUSE, path, "another mobility-client runs");
+    }
+    if (::unlink(path.c_str()) != 0 && errno != ENOENT) {
+        return failure(errno, path, "cannot remove the old one");
+    }
+    return {};
+}
+
+Result<void> give_to(const std::filesystem::path& path, const std::string& group) {
+    const ::group* entry = ::getgrnam(group.c_str());  // NOLINT(concurrency-mt-unsafe)
+    if (entry == nullptr) {
+        return failure(ENOENT, path, "there is no group " + group);
+    }
+    if (::chown(path.c_str(), static_cast<uid_t>(-1), entry->gr_gid) != 0) {
+        return failure(errno, path, "cannot give it to the group " + group);
+    }
+    return {};
+}
+
+asio::awaitable<Result<std::string>> read_line(Control::Socket& from, std::string& buffer) {
+    const auto [failed, length] = co_await asio::async_read_until(
+        from, asio::dynamic_buffer(buffer, Control::kMaxRequest), '\n', kNoThrow);
+    if (failed) {
+        co_return make_error(failed.value(), failed.message());
+    }
+    auto line = buffer.substr(0, length - 1);
+    buffer.erase(0, length);
+    co_return line;
+}
+
+asio::awaitable<Result<void>> send_text(Control::Socket& to, const std::string& text) {
+    const auto [failed, length] = co_await asio::async_write(to, asio::buffer(text), kNoThrow);
+    if (failed) {
+        co_return make_error(failed.value(), failed.message());
+    }
+    co_return Result<void>{};
+}
+
+json error_json(const Error& error) {
+    return {{"error", {{"errno", error.code.value()}, {"message", error.message}}}};
+}
+
+}  // namespace
+
+Control::Control(asio::io_context& io, Handler handler, Log log)
+    : io_(io), acceptor_(io), handler_(std::move(handler)), log_(std::move(log)) {}
+
+Control::~Control() {
+    if (!path_.empty()) {
+        ::unlink(path_.c_str());
+    }
+}
+
+Result<void> Control::listen(const std::filesystem::path& path, const std::string& group) {
+    if (path.string().size() >= sizeof(sockaddr_un::sun_path)) {
+        return failure(ENAMETOOLONG, path, "cannot be made");
+    }
+    if (const auto room = make_room(io_, path); !room) {
+        return room.error();
+    }
+    boost::system::error_code failed;
+    acceptor_.open(stream_protocol(), failed);
+    if (!failed) {
+        // Nobody may open it between bind() and chmod().
+        const auto mask = ::umask(0117);
+        acceptor_.bind(stream_protocol::endpoint(path.string()), failed);
+        ::umask(mask);
+    }
+    if (failed) {
+        return failure(failed.value(), path, "cannot be made");
+    }
+    path_ = path;
+    if (!group.empty()) {
+        if (const auto given = give_to(path, group); !given) {
+            return given.error();
+        }
+    }
+    acceptor_.listen(kMaxClients, failed);
+    if (failed) {
+        return failure(failed.value(), path, "cannot listen");
+    }
+    asio::co_spawn(io_, accept_all(), asio::detached);
+    return {};
+}
+
+void Control::stop() {
+    boost::system::error_code ignored;
+    acceptor_.close(ignored);
+    for (auto& client : clients_) {
+        client.close(ignored);
+    }
+}
+
+asio::awaitable<void> Control::accept_all() {
+    while (acceptor_.is_open()) {
+        auto [failed, socket] = co_await acceptor_.async_accept(kNoThrow);
+        if (!acceptor_.is_open()) {
+            co_return;
+        }
+        if (failed) {
+            log_->warn("event=control-accept-failed error=\"{}\"", failed.message());
+            asio::steady_timer pause(io_, kAfterError);
+            co_await pause.async_wait(kNoThrow);
+        } else if (clients_.size() >= kMaxClients) {
+            refused_++;
+        } else {
+            clients_.push_back(std::move(socket));
+            asio::co_spawn(io_, serve(std::prev(clients_.end())), asio::detached);
+        }
+    }
+}
+
+asio::awaitable<void> Control::serve(std::list<Socket>::iterator client) {
+    std::string buffer;
+    for (;;) {
+        const auto line = co_await within(kPatience, read_line(*client, buffer));
+        if (!line) {
+            refused_ += buffer.empty() ? 0 : 1;
+            break;
+        }
+        const auto reply = answer(*line);
+        const auto sent = co_await within(kPatience, send_text(*client, reply));
+        if (!sent) {
+            break;
+        }
+    }
+    clients_.erase(client);
+}
+
+std::string Control::answer(const std::string& line) {
+    requests_++;
+    const auto request = json::parse(line, nullptr, false);
+    json reply;
+    if (!request.is_object() || !request.contains("command") || !request["command"].is_string()) {
+        refused_++;
+        reply = error_json(make_error(EBADMSG, "a request is an object with a \"command\""));
+    } else {
+        auto answered = handler_(request);
+        reply = answered ? std::move(*answered) : error_json(answered.error());
+    }
+    return reply.dump(-1, ' ', false, json::error_handler_t::replace) + "\n";
+}
+
+}  // namespace mobility::client

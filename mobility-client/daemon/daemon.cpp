@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "daemon/daemon.hpp"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "daemon/status.hpp"
+
+namespace mobility::client {
+
+namespace asio = boost::asio;
+using nlohmann::json;
+using tcpmigrate::make_error;
+
+namespace {
+
+/// The last lines, as they were written: "time=... level=info event=...".
+json log_json(const Recent& recent, std::size_t most) {
+    json lines = json::array();
+    for (auto& line : recent->last_formatted(most)) {
+        while (!line.empty() && line.back() == '\n') {
+            line.pop_back();
+        }
+        lines.push_back(std::move(line));
+    }
+    return lines;
+}
+
+}  // namespace
+
+Daemon::Daemon(asio::io_context& io, const Identity& identity, const Config& config, Log log,
+               Recent recent, Parts parts)
+    : io_(io),
+      identity_(identity),
+      config_(config),
+      log_(log),
+      recent_(std::move(recent)),
+      tls_(std::move(parts.tls)),
+      trust_(std::move(parts.trust)),
+      table_(std::move(parts.table)),
+      watcher_(std::move(parts.watcher)),
+      mover_(*table_, config.watch.policy, log),
+      prover_(*table_),
+      peers_(io, tls_, identity.name(), trust_, settings_, *table_, prover_, book_, config.peers,
+             log),
+      servers_(io, tls_, *table_, prover_, log),
+      resumer_(*table_, book_, hands(), log),
+      control_(
+          io, [this](const json& request) { return handle(request); }, log),
+      timer_(io) {
+    settings_.software = std::string("mobility-client ") + MOBILITY_VERSION;
+    apply(config);
+}
+
+Result<std::unique_ptr<Daemon>> Daemon::open(asio::io_context& io, const Identity& identity,
+                                             const Config& config, Log log, Recent recent) {
+    auto tls = Tls::create(identity);
+    if (!tls) {
+        return tls.error();
+    }
+    auto trust = Trust::load(config.trust);
+    if (!trust) {
+        return trust.error();
+    }
+    auto table = Table::open(io, log);
+    if (!table) {
+        return table.error();
+    }
+    auto watcher = watch::Watcher::open(io, config.watch, log);
+    if (!watcher) {
+        return watcher.error();
+    }
+    // The constructor is private: std::make_unique cannot use it.
+    std::unique_ptr<Daemon> daemon(
+        new Daemon(io, identity, config, std::move(log), std::move(recent),
+                   {std::move(*tls), std::move(*trust), std::move(*table), std::move(*watcher)}));
+    for (const auto& listening :
+         {daemon->control_.listen(config.control, config.control_group), daemon->peers_.listen()}) {
+        if (!listening) {
+            daemon->stop();
+            return listening.error();
+        }
+    }
+    return daemon;
+}
+
+void Daemon::start() {
+    servers_.start(
+        [this](const Servers::Key& key, const ToHost& message) {
+            resumer_.on_message(key, message);
+            arm();
+        },
+        [this](const Servers::Key& key) { resumer_.on_joined(key); });
+    peers_.when_agreed([this](const Name& /*peer*/) { want_servers(); });
+    table_->start([this](const Connection& connection) { on_event(connection); },
+                  [this](bool reread) { on_batch(reread); });
+    on_batch(true);
+    watcher_->start([this](const watch::View& before, const watch::View& after) {
+        log_->debug("event=view places={}", after.places.size());
+        mover_.on_view(before, after);
+    });
+}
+
+void Daemon::stop() {
+    control_.stop();
+    watcher_->stop();
+    table_->stop();
+    peers_.stop();
+    servers_.stop();
+    timer_.cancel();
+}
+
+void Daemon::on_event(const Connection& connection) {
+    concerned_ = concerned_ || prover_.is_own(connection.cookie) ||
+                 book_.owner(connection.cookie).has_value();
+    mover_.on_event(connection);
+    resumer_.on_event(connection);
+    peers_.on_event(connection);
+    if (connection.state == tcpmigrate::State::None) {
+        prover_.ended(connection.cookie);
+    }
+}
+
+void Daemon::on_batch(bool reread) {
+    mover_.on_batch(reread);
+    peers_.on_batch(reread);
+    if (std::exchange(concerned_, false) || reread) {
+        want_servers();
+        resumer_.on_batch(reread);
+        arm();
+    }
+}
+
+// ---- Servers ----
+
+Servers::Wanted Daemon::how_to_use(const ServerPlace& place) const {
+    const auto own = std::ranges::find_if(config_.servers, [&](const ServerConfig& server) {
+        return server.place.host == place.host;
+    });
+    if (own != config_.servers.end()) {
+        return {own->place, own->token, {}};
+    }
+    Servers::Wanted wanted{place, {}, {}};
+    for (const auto& [peer, pair] : book_.pairs()) {
+        if (std::ranges::find(pair.servers, place) != pair.servers.end()) {
+            wanted.tickets.insert(wanted.tickets.end(), pair.tickets.begin(), pair.tickets.end());
+        }
+    }
+    wanted.tickets.resize(std::min(wanted.tickets.size(), kMaxTickets));
+    return wanted;
+}
+
+void Daemon::want_servers() {
+    std::map<Servers::Key, Servers::Wanted> wanted;
+    for (const auto& [key, place] : resumer_.wanted()) {
+        wanted.emplace(key, how_to_use(place));
+    }
+    servers_.want(wanted);
+}
+
+Resumer::Hands Daemon::hands() {
+    return {[this](const Servers::Key& key, const ToServer& message) {
+                return servers_.say(key, message);
+            },
+            [this](const Servers::Key& key) { return servers_.rtt(key); },
+            [this](const tcpmigrate::MigrateRequest& request) {
+                return table_->kernel().migrate(request);
+            },
+            [] { return std::chrono::steady_clock::now(); }};
+}
+
+void Daemon::arm() {
+    const auto next = resumer_.next();
+    if (!next) {
+        timer_.cancel();
+        return;
+    }
+    timer_.expires_at(*next);
+    timer_.async_wait([this](const boost::system::error_code& cancelled) {
+        if (!cancelled) {
+            resumer_.expire();
+            arm();
+        }
+    });
+}
+
+// ---- Settings ----
+
+void Daemon::apply(const Config& config) {
+    config_ = config;
+    settings_.servers.clear();
+    for (const auto& server : config.servers) {
+        settings_.servers.push_back(server.place);
+    }
+    settings_.usable = [this](const ServerPlace& place) {
+        return config_.accept_servers || std::ranges::any_of(config_.servers, [&](auto& own) {
+                   return own.place.host == place.host;
+               });
+    };
+    settings_.tickets = [this](const Name& guest, const PairId& pair) {
+        std::vector<Ticket> tickets;
+        const auto expires = std::chrono::time_point_cast<std::chrono::seconds>(
+            std::chrono::system_clock::now() +
+            std::chrono::duration_cast<std::chrono::seconds>(config_.tickets));
+        if (auto ticket = issue(identity_, guest, pair, expires);
+            ticket && !config_.servers.empty()) {
+            tickets.push_back(*ticket);
+        }
+        return tickets;
+    };
+}
+
+Result<void> Daemon::reconfigure(const Config& config) {
+    if (const auto trusted = trust_.reload(config.trust); !trusted) {
+        return trusted.error();
+    }
+    mover_.set_policy(config.watch.policy);
+    watcher_->reconfigure(config.watch);
+    peers_.reconfigure(config.peers);
+    log_->set_level(spdlog::level::from_str(config.log_level));
+    apply(config);
+    return {};
+}
+
+// ---- What migrate-ctl asks ----
+
+json Daemon::status() const {
+    const auto up = std::chrono::steady_clock::now() - since_;
+    return {{"version", MOBILITY_VERSION},
+            {"name", identity_.name().to_string()},
+            {"up_s", std::chrono::duration_cast<std::chrono::seconds>(up).count()},
+            {"places", places_json(watcher_->view())},
+            {"connections", connections_json(*table_)},
+            {"stuck", stuck_json(mover_)},
+            {"alone", alone_json(peers_)},
+            {"counters", counters_json({*table_, *watcher_, mover_, peers_, servers_, resumer_})}};
+}
+
+Result<json> Daemon::handle(const json& request) {
+    const auto command = request["command"].get<std::string>();
+    if (command == "status") {
+        return json{{"status", status()}};
+    }
+    if (command == "pairs") {
+        return json{{"pairs", pairs_json(book_, *table_, trust_, peers_, resumer_)}};
+    }
+    if (command == "servers") {
+        return json{{"servers", servers_json(servers_)}};
+    }
+    if (command == "report") {
+        const auto peers = peers_.exchange();
+        const auto pairs = resumer_.report_all();
+        arm();
+        return json{{"report", {{"pairs", pairs}, {"exchanges", peers}}}};
+    }
+    if (command == "log") {
+        const auto lines = request.value("lines", json());
+        const auto most = lines.is_number_unsigned() ? lines.get<std::size_t>() : 0;
+        return json{{"log", log_json(recent_, most)}};
+    }
+    return make_error(EOPNOTSUPP, "there is no command \"" + command + "\"");
+}
+
+}  // namespace mobility::client

@@ -1,0 +1,473 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "daemon/resumer.hpp"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <array>
+#include <tuple>
+#include <utility>
+
+#include "daemon/address.hpp"
+
+namespace mobility::client {
+
+namespace {
+
+using tcpmigrate::Reason;
+using ConnectionState = tcpmigrate::State;
+
+constexpr std::size_t kServersOfPair = 4;  ///< that are spoken with
+constexpr std::size_t kMaxOthers = 8;      ///< Notices that wait
+constexpr std::chrono::seconds kFirstAgain(5);
+constexpr std::chrono::seconds kLongestAgain(60);
+constexpr std::chrono::milliseconds kSlack(200);
+constexpr std::chrono::minutes kTriedWindow(1);
+
+/// The peer's port as the peer sees it.
+std::uint16_t inner_port(const Connection& connection) {
+    const auto inner = connection.peer_inner ? connection.peer_inner->port : std::uint16_t{0};
+    return inner != 0 ? inner : connection.remote.port;
+}
+
+bool has_failed(Reason reason) {
+    return reason == Reason::TrialFailed || reason == Reason::TupleInUse ||
+           reason == Reason::NoRoute || reason == Reason::Timeout || reason == Reason::Retries;
+}
+
+/// What a report is about; connections apart.
+auto subject(const Report& report) {
+    return std::tuple(report.before, report.peer_before, report.after);
+}
+
+std::string_view to_string(Verdict::What what) {
+    constexpr std::array<std::string_view, 6> names{"nothing",   "needs-proxy", "other-family",
+                                                    "no-answer", "coincidence", "peer-silent"};
+    return names.at(static_cast<std::size_t>(what));
+}
+
+}  // namespace
+
+Resumer::Address Resumer::place_now(const Connection& connection) const {
+    return to_asio(table_.place_of(connection));
+}
+
+bool Resumer::is_unsettled(const Connection& connection) const {
+    return connection.state == ConnectionState::MigWait ||
+           (connection.state == ConnectionState::MigSent &&
+            table_.place_of(connection) != connection.local.address);
+}
+
+Resumer::Resumer(const Table& table, const Book& book, Hands hands, Log log)
+    : table_(table), book_(book), hands_(std::move(hands)), log_(std::move(log)) {}
+
+// ---- What the kernel tells ----
+
+std::vector<const Connection*> Resumer::connections(const Pair& pair) const {
+    std::vector<const Connection*> out;
+    for (const auto& [cookie, guard] : pair.connections) {
+        if (const auto* connection = table_.find(cookie)) {
+            out.push_back(connection);
+        }
+    }
+    return out;
+}
+
+/// About the addresses of which the most connections are unsettled, or if all are settled
+/// that have the most.
+std::optional<Report> Resumer::make_report(const Pair& pair) const {
+    std::map<std::pair<Address, Address>, std::vector<const Connection*>> groups;
+    for (const auto* connection : connections(pair)) {
+        groups[{to_asio(connection->local.address), to_asio(connection->remote.address)}].push_back(
+            connection);
+    }
+    const auto merit = [this](const auto& group) {
+        const auto unsettled = std::ranges::count_if(
+            group.second, [this](const Connection* one) { return is_unsettled(*one); });
+        return std::pair(unsettled, group.second.size());
+    };
+    const auto best = std::ranges::max_element(groups, {}, merit);
+    if (best == groups.end() || !pair.agreed()) {
+        return {};
+    }
+    Report report;
+    report.own = pair.own;
+    report.peer = *pair.peer;
+    std::tie(report.before, report.peer_before) = best->first;
+    report.after = place_now(*best->second.front());
+    for (const auto* connection : best->second) {
+        if (is_unsettled(*connection)) {
+            report.after = place_now(*connection);
+        }
+        if (report.connections.size() < kMaxConnections) {
+            const auto port = connection->local.port;
+            report.connections.push_back({port, inner_port(*connection), port});
+        }
+    }
+    return report;
+}
+
+void Resumer::on_event(const Connection& connection) {
+    const auto owner = book_.owner(connection.cookie);
+    for (auto& [peer, state] : states_) {
+        if (state.pending.contains(connection.cookie)) {
+            touched_.insert(peer);
+            if (connection.state == ConnectionState::None || has_failed(connection.reason)) {
+                state.pending.erase(connection.cookie);
+                if (state.pending.empty()) {
+                    finish(state, false);
+                }
+            } else if (to_asio(connection.remote.address) == state.trying->notice.peer &&
+                       connection.state != ConnectionState::MigSent) {
+                state.pending.erase(connection.cookie);
+                if (state.pending.empty()) {
+                    finish(state, true);
+                }
+            }
+        }
+    }
+    if (owner) {
+        touched_.insert(*owner);
+    }
+}
+
+void Resumer::on_batch(bool reread) {
+    if (reread) {
+        for (const auto& [peer, pair] : book_.pairs()) {
+            touched_.insert(peer);
+        }
+    }
+    for (const auto& peer : std::exchange(touched_, {})) {
+        evaluate(peer, false);
+    }
+}
+
+void Resumer::evaluate(const Name& peer, bool always) {
+    const auto* pair = book_.find(peer);
+    if (pair == nullptr || !pair->agreed()) {
+        states_.erase(peer);
+        return;
+    }
+    const auto all = connections(*pair);
+    const bool unsettled =
+        std::ranges::any_of(all, [this](const Connection* one) { return is_unsettled(*one); });
+    if (!unsettled && !always) {
+        const auto known = states_.find(peer);
+        if (known != states_.end()) {
+            give_up_if_still(known->second);
+            settle(*pair, known->second);
+            if (!known->second.trying && known->second.tried.empty()) {
+                states_.erase(known);
+            }
+        }
+        return;
+    }
+    const auto fresh = make_report(*pair);
+    if (!fresh) {
+        return;
+    }
+    auto& state = states_[peer];
+    const bool same = state.reported && subject(*state.reported) == subject(*fresh) &&
+                      fresh->connections.size() <= state.reported->connections.size();
+    if (!same || always) {
+        state.pause = kFirstAgain;
+        report(*pair, state, *fresh);
+    }
+}
+
+void Resumer::report(const Pair& pair, State& state, const Report& report) {
+    std::size_t sent = 0;
+    for (std::size_t i = 0; i < pair.servers.size() && i < kServersOfPair; i++) {
+        sent += hands_.say({pair.servers[i].host, report.after}, report) ? 1 : 0;
+    }
+    counters_.reports += sent;
+    state.reported = report;
+    state.again = hands_.now() + state.pause;
+    state.pause = std::min<Duration>(state.pause * 2, kLongestAgain);
+    log_->info("event=report peer={} before={} after={} connections={} servers={}",
+               report.peer.host.to_string(), report.before.to_string(), report.after.to_string(),
+               report.connections.size(), sent);
+}
+
+/// Nothing is unsettled; if nothing of a Notice is under way either, it was not what helped.
+void Resumer::give_up_if_still(State& state) {
+    const bool moving = std::ranges::any_of(state.pending, [this](std::uint64_t cookie) {
+        const auto* connection = table_.find(cookie);
+        return connection != nullptr && connection->state != ConnectionState::Idle;
+    });
+    if (state.trying && !moving) {
+        finish(state, false);
+    }
+}
+
+/// The connections go on.
+void Resumer::settle(const Pair& pair, State& state) {
+    if (!state.reported || state.trying) {
+        return;
+    }
+    for (std::size_t i = 0; i < pair.servers.size() && i < kServersOfPair; i++) {
+        hands_.say({pair.servers[i].host, state.reported->after}, Forget{pair.id()});
+    }
+    state.reported.reset();
+    state.again.reset();
+    state.others.clear();
+    state.verdict.clear();
+}
+
+void Resumer::on_joined(const Servers::Key& key) {
+    for (auto& [peer, state] : states_) {
+        const auto* pair = book_.find(peer);
+        if (pair == nullptr || !state.reported || state.reported->after != key.from) {
+            continue;
+        }
+        const bool theirs = std::ranges::any_of(
+            pair->servers, [&](const ServerPlace& one) { return one.host == key.server; });
+        if (theirs && hands_.say(key, *state.reported)) {
+            counters_.reports++;
+        }
+    }
+}
+
+std::size_t Resumer::report_all() {
+    std::size_t count = 0;
+    for (const auto& [peer, pair] : book_.pairs()) {
+        if (pair.agreed() && !connections(pair).empty()) {
+            evaluate(peer, true);
+            count++;
+        }
+    }
+    return count;
+}
+
+// ---- What servers say ----
+
+void Resumer::on_message(const Servers::Key& key, const ToHost& message) {
+    if (const auto* ask = std::get_if<Ask>(&message)) {
+        handle(key, *ask);
+    } else if (const auto* notice = std::get_if<Notice>(&message)) {
+        handle(key, *notice);
+    } else if (const auto* verdict = std::get_if<Verdict>(&message)) {
+        handle(key, *verdict);
+    }
+}
+
+const std::pair<const Name, Pair>* Resumer::find(const PairId& id) const {
+    for (const auto& entry : book_.pairs()) {
+        if (entry.second.agreed() && entry.second.id() == id) {
+            return &entry;
+        }
+    }
+    return nullptr;
+}
+
+void Resumer::handle(const Servers::Key& key, const Ask& ask) {
+    counters_.asks++;
+    const auto* known = find(ask.pair);
+    const auto report = known != nullptr ? make_report(known->second) : std::nullopt;
+    if (!report) {
+        counters_.unknown++;
+        return;
+    }
+    log_->info("event=asked peer={} server={}", known->first.to_string(), key.server.to_string());
+    if (hands_.say({key.server, report->after}, *report)) {
+        counters_.reports++;
+    }
+}
+
+void Resumer::handle(const Servers::Key& key, const Notice& notice) {
+    counters_.notices++;
+    const auto* known = find(notice.pair);
+    if (known == nullptr) {
+        counters_.unknown++;
+        return;
+    }
+    auto& state = states_[known->first];
+    log_->info("event=told peer={} server={} place={} trial={} step={}", known->first.to_string(),
+               key.server.to_string(), notice.peer.to_string(), notice.trial, notice.step);
+    // The same server knows better now; another one has to wait.
+    if (state.trying && state.trying->by.server != key.server) {
+        if (state.others.size() < kMaxOthers) {
+            state.others.push_back({key, notice});
+        }
+        return;
+    }
+    attempt(known->second, state, {key, notice});
+}
+
+void Resumer::attempt(const Pair& pair, State& state, Told told) {
+    const auto now = hands_.now();
+    std::erase_if(state.tried, [&](Time then) { return then + kTriedWindow < now; });
+    if (state.tried.size() >= kMaxTold) {
+        counters_.held_back++;
+        return;
+    }
+    state.tried.push_back(now);
+    state.trying = told;
+    state.pending.clear();
+    state.until = now + 4 * hands_.rtt(told.by) + kSlack;
+    std::size_t there = 0;
+    for (const auto* connection : connections(pair)) {
+        for (const auto& resume : told.notice.connections) {
+            if (connection->local.port == resume.own && inner_port(*connection) == resume.peer) {
+                there += send_there(*connection, told.notice, resume, state) ? 1 : 0;
+            }
+        }
+    }
+    if (there == 0) {
+        counters_.useless++;
+        finish(state, false);
+    } else if (state.pending.empty()) {
+        finish(state, true);
+    } else {
+        counters_.tried++;
+    }
+}
+
+bool Resumer::send_there(const Connection& connection, const Notice& notice, const Resume& resume,
+                         State& state) {
+    const auto target = to_kernel(notice.peer);
+    if (target.is_v6() != connection.remote.address.is_v6()) {
+        return false;
+    }
+    if (connection.remote == tcpmigrate::Endpoint{target, resume.peer_after} &&
+        !is_unsettled(connection)) {
+        return true;  // by the peer's own request
+    }
+    tcpmigrate::MigrateRequest request;
+    request.name = tcpmigrate::Cookie{connection.cookie};
+    request.new_local.address = connection.new_local.address;
+    request.new_remote.address = target;
+    request.new_remote.port = resume.peer_after;
+    request.trial = notice.trial;
+    if (const auto begun = hands_.migrate(request); !begun) {
+        log_->warn("event=told-in-vain connection={} error=\"{}\"", connection.cookie,
+                   begun.error().message);
+        return false;
+    }
+    state.pending.insert(connection.cookie);
+    return true;
+}
+
+void Resumer::finish(State& state, bool resumed) {
+    (resumed ? counters_.resumed : counters_.failed)++;
+    const auto told = std::exchange(state.trying, {});
+    state.pending.clear();
+    state.until.reset();
+    if (told) {
+        const auto& notice = told->notice;
+        hands_.say(told->by, Outcome{notice.pair, notice.judgement, notice.step, resumed});
+        log_->info("event=outcome place={} resumed={}", notice.peer.to_string(), resumed);
+    }
+    if (resumed) {
+        state.others.clear();
+    }
+}
+
+/// The last one has come to nothing, or its time is over.
+void Resumer::next_told(const Pair& pair, State& state) {
+    if (state.others.empty()) {
+        return;
+    }
+    auto told = std::move(state.others.front());
+    state.others.pop_front();
+    attempt(pair, state, std::move(told));
+}
+
+void Resumer::handle(const Servers::Key& key, const Verdict& verdict) {
+    counters_.verdicts++;
+    const auto* known = find(verdict.pair);
+    if (known == nullptr) {
+        counters_.unknown++;
+        return;
+    }
+    log_->info("event=verdict peer={} server={} what={}", known->first.to_string(),
+               key.server.to_string(), to_string(verdict.what));
+    const auto state = states_.find(known->first);
+    if (state != states_.end() && state->second.reported) {
+        state->second.verdict = to_string(verdict.what);
+    }
+}
+
+// ---- Time ----
+
+std::optional<Resumer::Time> Resumer::next() const {
+    std::optional<Time> first;
+    const auto also = [&first](const std::optional<Time>& when) {
+        if (when && (!first || *when < *first)) {
+            first = when;
+        }
+    };
+    for (const auto& [peer, state] : states_) {
+        also(state.again);
+        also(state.until);
+    }
+    return first;
+}
+
+void Resumer::expire() {
+    const auto now = hands_.now();
+    std::vector<Name> due;
+    for (const auto& [peer, state] : states_) {
+        if ((state.again && *state.again <= now) || (state.until && *state.until <= now)) {
+            due.push_back(peer);
+        }
+    }
+    for (const auto& peer : due) {
+        const auto* pair = book_.find(peer);
+        auto& state = states_[peer];
+        if (pair == nullptr) {
+            states_.erase(peer);
+            continue;
+        }
+        if (state.until && *state.until <= now) {
+            // What is under way goes on all the same, unless another place was told.
+            state.until.reset();
+            next_told(*pair, state);
+        }
+        if (state.again && *state.again <= now) {
+            state.again.reset();
+            const auto all = connections(*pair);
+            const auto fresh = make_report(*pair);
+            if (fresh &&
+                std::ranges::any_of(all, [this](auto* one) { return is_unsettled(*one); })) {
+                report(*pair, state, *fresh);
+            } else {
+                settle(*pair, state);
+            }
+        }
+    }
+}
+
+// ---- For others ----
+
+std::map<Servers::Key, ServerPlace> Resumer::wanted() const {
+    std::map<Servers::Key, ServerPlace> out;
+    for (const auto& [peer, pair] : book_.pairs()) {
+        if (!pair.agreed()) {
+            continue;
+        }
+        for (const auto* connection : connections(pair)) {
+            const auto from = place_now(*connection);
+            for (std::size_t i = 0; i < pair.servers.size() && i < kServersOfPair; i++) {
+                out.try_emplace({pair.servers[i].host, from}, pair.servers[i]);
+            }
+        }
+    }
+    return out;
+}
+
+Resumer::Seen Resumer::seen(const Name& peer) const {
+    Seen out{"settled", "", 0};
+    if (const auto* pair = book_.find(peer)) {
+        for (const auto* connection : connections(*pair)) {
+            out.unsettled += is_unsettled(*connection) ? 1 : 0;
+        }
+    }
+    if (const auto state = states_.find(peer); state != states_.end()) {
+        out.state = state->second.trying ? "told" : state->second.reported ? "reported" : "settled";
+        out.verdict = state->second.verdict;
+    }
+    return out;
+}
+
+}  // namespace mobility::client

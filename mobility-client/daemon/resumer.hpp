@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// What two hosts do that have agreed, once one of them has moved (A2.2, A2.3): a state
+// machine for each pair, without input and output of its own.
+//
+//     settled --a connection moves, or has lost its path--> unsettled: Report to all servers
+//     unsettled --Notice--> migrate to where the peer is: told --moved--> Outcome, settled
+//               --moved by itself--> Forget, settled
+//               --Verdict, or a while--> Report again, ever later
+//     any --Ask--> Report
+//
+// What is reported is what the kernel has: where a connection was is its address, where it
+// goes to is the target of its move. So nothing has to be remembered of moves, and a second
+// move before the first was over is reported as from where the peer still knows the host. A
+// trial is no move yet: the old path is in use, also that of the channel to the server.
+//
+// A server can be wrong, or lie: its Notice is tried first, those of the others wait until
+// it has succeeded or its time is over; places that are told are tried only so often.
+#pragma once
+
+#include <boost/asio/ip/address.hpp>
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "daemon/servers.hpp"
+#include "daemon/table.hpp"
+#include "libmobility/log.hpp"
+#include "libmobility/message.hpp"
+#include "pairing/book.hpp"
+
+namespace mobility::client {
+
+struct ResumeCounters {
+    std::uint64_t reports = 0;  ///< messages, one for each server
+    std::uint64_t asks = 0;
+    std::uint64_t notices = 0;
+    std::uint64_t tried = 0;      ///< Notices that had connections migrate
+    std::uint64_t held_back = 0;  ///< ... that were one too many
+    std::uint64_t useless = 0;    ///< ... that named no connection of the pair, or another family
+    std::uint64_t resumed = 0;    ///< ... whose connections have moved
+    std::uint64_t failed = 0;
+    std::uint64_t verdicts = 0;
+    std::uint64_t unknown = 0;  ///< messages about a pair that is not known
+};
+
+class Resumer {
+  public:
+    using Address = boost::asio::ip::address;
+    using Time = std::chrono::steady_clock::time_point;
+    using Duration = std::chrono::steady_clock::duration;
+    /// What it does; tests replace it.
+    struct Hands {
+        /// False if there is no channel there that is joined.
+        std::function<bool(const Servers::Key&, const ToServer&)> say;
+        std::function<Duration(const Servers::Key&)> rtt;
+        std::function<Result<void>(const tcpmigrate::MigrateRequest&)> migrate;
+        std::function<Time()> now;
+    };
+    /// What there is to see of a pair's state.
+    struct Seen {
+        std::string state;  ///< settled, reported, told
+        std::string verdict;
+        std::size_t unsettled = 0;  ///< connections
+    };
+
+    static constexpr std::size_t kMaxTold = 10;  ///< Notices of a pair that are tried a minute
+
+    /// Table and Book outlive it.
+    Resumer(const Table& table, const Book& book, Hands hands, Log log);
+
+    void on_event(const Connection& connection);
+    /// After a batch of events, or when everything was read anew: says what there is to say.
+    void on_batch(bool reread);
+    void on_joined(const Servers::Key& key);
+    void on_message(const Servers::Key& key, const ToHost& message);
+    /// Reports about all pairs, whatever was before; how many there are.
+    std::size_t report_all();
+    /// Does what is due. Call it when next() says so.
+    void expire();
+    [[nodiscard]] std::optional<Time> next() const;
+
+    /// From where which servers are to be spoken with; the first of them are taken.
+    [[nodiscard]] std::map<Servers::Key, ServerPlace> wanted() const;
+    [[nodiscard]] Seen seen(const Name& peer) const;
+    [[nodiscard]] const ResumeCounters& counters() const { return counters_; }
+
+  private:
+    using Cookies = std::set<std::uint64_t>;
+    /// A Notice, and who has sent it.
+    struct Told {
+        Servers::Key by;
+        Notice notice;
+    };
+    struct State {
+        std::optional<Report> reported;  ///< last, while unsettled
+        std::optional<Time> again;       ///< when to report again
+        Duration pause{};                ///< before that
+        std::optional<Told> trying;
+        Cookies pending;            ///< of it: connections that are under way
+        std::optional<Time> until;  ///< for so long before the next one is tried
+        std::deque<Told> others;    ///< Notices of other servers
+        std::deque<Time> tried;     ///< when Notices were
+        std::string verdict;
+    };
+
+    [[nodiscard]] Address place_now(const Connection& connection) const;
+    /// Has it lost its path, or is on its way to another place of this host?
+    [[nodiscard]] bool is_unsettled(const Connection& connection) const;
+    [[nodiscard]] std::vector<const Connection*> connections(const Pair& pair) const;
+    [[nodiscard]] std::optional<Report> make_report(const Pair& pair) const;
+    void evaluate(const Name& peer, bool always);
+    void report(const Pair& pair, State& state, const Report& report);
+    void give_up_if_still(State& state);
+    void settle(const Pair& pair, State& state);
+    /// The pair with this ID.
+    [[nodiscard]] const std::pair<const Name, Pair>* find(const PairId& id) const;
+    void handle(const Servers::Key& key, const Ask& ask);
+    void handle(const Servers::Key& key, const Notice& notice);
+    void handle(const Servers::Key& key, const Verdict& verdict);
+    void attempt(const Pair& pair, State& state, Told told);
+    /// True if the connection is there already, or on its way.
+    bool send_there(const Connection& connection, const Notice& notice, const Resume& resume,
+                    State& state);
+    void finish(State& state, bool resumed);
+    void next_told(const Pair& pair, State& state);
+
+    const Table& table_;
+    const Book& book_;
+    Hands hands_;
+    Log log_;
+    std::map<Name, State> states_;
+    std::set<Name> touched_;  ///< of this batch
+    ResumeCounters counters_;
+};
+
+}  // namespace mobility::client

@@ -1,0 +1,365 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Whom a client trusts, and the exchange before a move over loopback: two clients, each with
+// a kernel of its own.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <spdlog/sinks/null_sink.h>
+
+#include <boost/asio/read.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <fstream>
+
+#include "daemon/address.hpp"
+#include "daemon/peers.hpp"
+#include "daemon/trust.hpp"
+#include "fake_kernel.hpp"
+#include "libmobility/within.hpp"
+#include "loopback.hpp"
+#include "temporary.hpp"
+
+namespace mobility::client {
+namespace {
+
+namespace asio = boost::asio;
+using asio::ip::make_address;
+using asio::ip::tcp;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::SizeIs;
+
+Log quiet() {
+    return std::make_shared<spdlog::logger>("test",
+                                            std::make_shared<spdlog::sinks::null_sink_mt>());
+}
+
+// ---- Trust ----
+
+class TrustTest : public testing::Test {
+  protected:
+    TrustTest() {
+        config.listed = dir.at("hosts");
+        config.pins = dir.at("pins");
+    }
+    Trust load() { return std::move(*Trust::load(config)); }
+    [[nodiscard]] std::string why_not(const Name& name, const char* there) {
+        const auto checked = load().check(name, make_address(there));
+        return checked ? "" : checked.error().message;
+    }
+
+    Temporary dir;
+    TrustConfig config;
+    const Name one{{1}};
+    const Name two{{2}};
+    const boost::asio::ip::address somewhere = make_address("198.51.100.1");
+};
+
+TEST_F(TrustTest, PinsAreKept) {
+    auto trust = load();
+    EXPECT_EQ(trust.of(one), Trusted::FirstUse);
+    ASSERT_TRUE(trust.pin(one, somewhere));
+    EXPECT_EQ(trust.of(one), Trusted::Pinned);
+    EXPECT_EQ(load().of(one), Trusted::Pinned);
+    EXPECT_EQ(why_not(one, "198.51.100.1"), "");
+    EXPECT_EQ(why_not(one, "198.51.100.2"), "") << "it may move";
+}
+
+TEST_F(TrustTest, AnotherHostAtAPinnedPlaceIsRefused) {
+    ASSERT_TRUE(load().pin(one, somewhere));
+    EXPECT_THAT(why_not(two, "198.51.100.1"), HasSubstr("was " + one.to_string()));
+    EXPECT_TRUE(load().check(two, std::nullopt)) << "not reached there by this host";
+    dir.write("hosts", two.to_string() + "\n");
+    EXPECT_EQ(why_not(two, "198.51.100.1"), "") << "it is known by other means";
+}
+
+TEST_F(TrustTest, APinGoesAlongWithItsHost) {
+    auto trust = load();
+    ASSERT_TRUE(trust.pin(one, somewhere));
+    ASSERT_TRUE(trust.moved(one, make_address("198.51.100.9")));
+    EXPECT_EQ(why_not(two, "198.51.100.1"), "");
+    EXPECT_NE(why_not(two, "198.51.100.9"), "");
+}
+
+TEST_F(TrustTest, PrivatePlacesBelongToNobody) {
+    for (const auto* there : {"192.168.1.1", "10.0.0.1", "172.16.0.1", "100.64.0.1", "fd00::1"}) {
+        ASSERT_TRUE(load().pin(one, make_address(there)));
+        EXPECT_EQ(why_not(two, there), "") << there;
+    }
+}
+
+TEST_F(TrustTest, PolicyCanDemandMore) {
+    ASSERT_TRUE(load().pin(one, somewhere));
+    config.require = TrustConfig::Require::Pinned;
+    EXPECT_EQ(why_not(one, "198.51.100.1"), "");
+    EXPECT_THAT(why_not(two, "198.51.100.2"), HasSubstr("not known"));
+    config.require = TrustConfig::Require::Listed;
+    EXPECT_THAT(why_not(one, "198.51.100.1"), HasSubstr("not in"));
+    dir.write("hosts", one.to_string() + " a friend\n");
+    EXPECT_EQ(why_not(one, "198.51.100.1"), "");
+}
+
+TEST_F(TrustTest, MistakesAreNamedWithTheirLine) {
+    dir.write("pins", "# fine\n" + one.to_string() + " nowhere\n");
+    const auto trust = Trust::load(config);
+    ASSERT_FALSE(trust);
+    EXPECT_THAT(trust.error().message, HasSubstr("pins:2:"));
+    dir.write("pins", "");
+    dir.write("hosts", "me\n");
+    EXPECT_FALSE(Trust::load(config));
+}
+
+TEST_F(TrustTest, PinsThatCannotBeWrittenAreKnownAllTheSame) {
+    auto trust = load();
+    std::filesystem::remove_all(dir.path());
+    EXPECT_FALSE(trust.pin(one, somewhere));
+    EXPECT_EQ(trust.of(one), Trusted::Pinned);
+}
+
+// ---- Two clients ----
+
+/// A client, and the kernel below it.
+struct End {
+    End(asio::io_context& context, const char* where, bool opener, const char* other)
+        : io(context), here(make_address(where)) {
+        config.listen = {{here, 0}};
+        trusting.listed = dir.at("hosts");
+        trusting.pins = dir.at("pins");
+        auto connection = fake::sample(opener ? 17 : 27);
+        connection.opener = opener;
+        connection.local = {to_kernel(here), static_cast<std::uint16_t>(opener ? 5000 : 80)};
+        connection.remote = {to_kernel(make_address(other)),
+                             static_cast<std::uint16_t>(opener ? 80 : 5000)};
+        kernel.connections = {connection};
+    }
+    /// With the port that both use.
+    void start(std::uint16_t port) {
+        config.port = port;
+        config.listen[0].port(port);
+        trust = std::make_unique<Trust>(std::move(*Trust::load(trusting)));
+        table = std::move(
+            *Table::over(io, quiet(), fake::make_transport(kernel), fake::make_events(kernel)));
+        prover = std::make_unique<Prover>(*table);
+        peers = std::make_unique<Peers>(io, host.tls, host.name(), *trust, settings, *table,
+                                        *prover, book, config, quiet());
+        table->start([this](const Connection& c) { peers->on_event(c); },
+                     [this](bool reread) { peers->on_batch(reread); });
+        const auto listening = peers->listen();
+        ASSERT_TRUE(listening) << listening.error().message;
+    }
+    [[nodiscard]] std::vector<int> key_operations() const {
+        std::vector<int> out;
+        for (const auto& request : kernel.requests) {
+            if (request.command == TCP_MIGRATE_CMD_KEY) {
+                out.push_back(request.u8(TCP_MIGRATE_A_CONN_KEY_OP));
+            }
+        }
+        return out;
+    }
+    /// That was added last.
+    [[nodiscard]] tcpmigrate::Bytes secret() const {
+        tcpmigrate::Bytes last;
+        for (const auto& request : kernel.requests) {
+            if (request.has(TCP_MIGRATE_A_CONN_KEY)) {
+                last = request.attributes.at(TCP_MIGRATE_A_CONN_KEY);
+            }
+        }
+        return last;
+    }
+
+    asio::io_context& io;
+    boost::asio::ip::address here;
+    Temporary dir;
+    Host host;
+    fake::Kernel kernel;
+    TrustConfig trusting;
+    PeerConfig config;
+    Settings settings;
+    Book book;
+    std::unique_ptr<Trust> trust;
+    std::unique_ptr<Table> table;
+    std::unique_ptr<Prover> prover;
+    std::unique_ptr<Peers> peers;
+};
+
+class PeersTest : public LoopbackTest {
+  protected:
+    using Task = std::function<asio::awaitable<void>()>;
+
+    void run(const Task& task) {
+        // A port that is free at both addresses.
+        tcp::acceptor probe(io, tcp::endpoint(tcp::v4(), 0));
+        const auto port = probe.local_endpoint().port();
+        probe.close();
+        a.start(port);
+        b.start(port);
+        run_dry(task(), [this] {
+            a.peers->stop();
+            b.peers->stop();
+        });
+    }
+    asio::awaitable<void> until(const std::function<bool()>& so) {
+        for (int i = 0; i < 2000 && !so(); i++) {
+            asio::steady_timer timer(io, milliseconds(5));
+            co_await timer.async_wait(asio::use_awaitable);
+        }
+        EXPECT_TRUE(so());
+    }
+    [[nodiscard]] bool agreed() const {
+        const auto* at_a = a.book.find(b.host.name());
+        const auto* at_b = b.book.find(a.host.name());
+        return at_a != nullptr && at_b != nullptr && at_a->agreed() && at_b->agreed() &&
+               at_a->connections.contains(17) && at_b->connections.contains(27) &&
+               at_a->connections.at(17) == Guard::Exclusive &&
+               at_b->connections.at(27) == Guard::Exclusive;
+    }
+
+    End a{io, "127.0.0.1", true, "127.0.0.2"};
+    End b{io, "127.0.0.2", false, "127.0.0.1"};
+};
+
+TEST_F(PeersTest, WhoOpenedAConnectionSeeksItsPeer) {
+    run([this]() -> asio::awaitable<void> {
+        a.peers->on_batch(true);
+        co_await until([this] { return agreed(); });
+        EXPECT_EQ(a.peers->counters().opened, 1);
+        EXPECT_EQ(b.peers->counters().accepted, 1);
+        EXPECT_TRUE(a.peers->has_channel(b.host.name()));
+        EXPECT_EQ(a.peers->wanted(b.here), 0);
+        EXPECT_EQ(a.trust->of(b.host.name()), Trusted::Pinned);
+        EXPECT_EQ(a.book.find(b.host.name())->id(), b.book.find(a.host.name())->id());
+    });
+    EXPECT_FALSE(a.secret().empty());
+    EXPECT_EQ(a.secret(), b.secret());
+    EXPECT_THAT(a.key_operations(), SizeIs(3));
+}
+
+TEST_F(PeersTest, FurtherConnectionsUseTheSameChannel) {
+    run([this]() -> asio::awaitable<void> {
+        a.peers->on_batch(true);
+        co_await until([this] { return agreed(); });
+        auto mine = a.kernel.connections[0];
+        auto theirs = b.kernel.connections[0];
+        mine.cookie = 18;
+        theirs.cookie = 28;
+        mine.local.port = theirs.remote.port = 5001;
+        a.kernel.connections.push_back(mine);
+        b.kernel.connections.push_back(theirs);
+        b.kernel.events.emplace_back(std::vector{theirs});
+        b.table->take();
+        a.kernel.events.emplace_back(std::vector{mine});
+        a.table->take();
+        co_await until([this] {
+            return b.book.find(a.host.name())->connections.contains(28) &&
+                   a.book.find(b.host.name())->connections.contains(18);
+        });
+        EXPECT_EQ(a.peers->counters().opened, 1);
+    });
+}
+
+TEST_F(PeersTest, BothSeekEachOtherAndOneChannelStays) {
+    // Each has opened a connection to the other.
+    auto mine = a.kernel.connections[0];
+    mine.cookie = 19;
+    mine.opener = false;
+    mine.local.port = 80;
+    mine.remote.port = 6000;
+    auto theirs = b.kernel.connections[0];
+    theirs.cookie = 29;
+    theirs.opener = true;
+    theirs.local.port = 6000;
+    theirs.remote.port = 80;
+    a.kernel.connections.push_back(mine);
+    b.kernel.connections.push_back(theirs);
+    a.config.retry = b.config.retry = seconds(1);
+    run([this]() -> asio::awaitable<void> {
+        a.peers->on_batch(true);
+        b.peers->on_batch(true);
+        co_await until([this] {
+            return agreed() && a.book.owner(19) == b.host.name() &&
+                   b.book.owner(29) == a.host.name();
+        });
+        EXPECT_EQ(a.secret(), b.secret());
+    });
+}
+
+TEST_F(PeersTest, APeerWithoutADaemonIsTriedEverLater) {
+    a.config.retry = seconds(1);
+    run([this]() -> asio::awaitable<void> {
+        b.peers->stop();
+        a.peers->on_batch(true);
+        co_await until([this] {
+            const auto& attempts = a.peers->attempts();
+            return attempts.contains(b.here) && attempts.at(b.here).failures == 2;
+        });
+        EXPECT_THAT(a.peers->attempts().at(b.here).why, HasSubstr("refused"));
+        EXPECT_EQ(a.peers->wanted(b.here), 1);
+        // The connection ends: nobody is sought any more.
+        auto gone = a.kernel.connections[0];
+        gone.state = tcpmigrate::State::None;
+        a.kernel.events.emplace_back(std::vector{gone});
+        a.table->take();
+        EXPECT_EQ(a.peers->wanted(b.here), 0);
+    });
+}
+
+TEST_F(PeersTest, StrangersAreClosedAtOnce) {
+    run([this]() -> asio::awaitable<void> {
+        b.kernel.connections.clear();
+        b.kernel.events.emplace_back(ENOBUFS);  // have it read anew
+        b.table->take();
+        tcp::socket socket(io, tcp::endpoint(a.here, 0));
+        co_await socket.async_connect(
+            tcp::endpoint(b.here, static_cast<std::uint16_t>(b.config.port)), asio::use_awaitable);
+        std::array<char, 1> byte{};
+        const auto [ended, size] = co_await asio::async_read(socket, asio::buffer(byte), kNoThrow);
+        EXPECT_TRUE(ended);
+        EXPECT_EQ(b.peers->counters().strangers, 1);
+    });
+}
+
+TEST_F(PeersTest, ManyStrangersOfOneAddressAreTooMany) {
+    b.config.strangers_per_address = 2;
+    run([this]() -> asio::awaitable<void> {
+        std::vector<tcp::socket> sockets;
+        for (int i = 0; i < 3; i++) {
+            sockets.emplace_back(io, tcp::endpoint(a.here, 0));
+            co_await sockets.back().async_connect(
+                tcp::endpoint(b.here, static_cast<std::uint16_t>(b.config.port)),
+                asio::use_awaitable);
+        }
+        co_await until([this] { return b.peers->counters().crowded == 1; });
+    });
+}
+
+TEST_F(PeersTest, WhoIsNotTrustedIsRefused) {
+    b.trusting.require = TrustConfig::Require::Listed;
+    a.config.retry = seconds(100);
+    run([this]() -> asio::awaitable<void> {
+        a.peers->on_batch(true);
+        co_await until([this] { return b.peers->counters().refused == 1; });
+        co_await until([this] {
+            const auto& attempts = a.peers->attempts();
+            return attempts.contains(b.here) && attempts.at(b.here).failures == 1;
+        });
+        EXPECT_THAT(a.peers->attempts().at(b.here).why, HasSubstr("not trusted"));
+        EXPECT_THAT(b.key_operations(), IsEmpty());
+    });
+}
+
+TEST_F(PeersTest, ChannelsThatAreIdleEnd) {
+    a.config.linger = b.config.linger = seconds(1);
+    run([this]() -> asio::awaitable<void> {
+        a.peers->on_batch(true);
+        co_await until([this] { return agreed(); });
+        co_await until([this] {
+            return !a.peers->has_channel(b.host.name()) && !b.peers->has_channel(a.host.name());
+        });
+        EXPECT_TRUE(agreed()) << "the pair stays";
+        EXPECT_THAT(a.peers->attempts(), IsEmpty());
+    });
+}
+
+}  // namespace
+}  // namespace mobility::client

@@ -1,0 +1,398 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The exchange after a move, as one host goes through it: each message and event, in each
+// state.
+#include "daemon/resumer.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <spdlog/sinks/null_sink.h>
+
+#include <deque>
+
+#include "daemon/address.hpp"
+#include "fake_kernel.hpp"
+
+namespace mobility::client {
+namespace {
+
+using boost::asio::ip::make_address;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using tcpmigrate::Reason;
+using ConnectionState = tcpmigrate::State;
+using testing::ElementsAre;
+using testing::IsEmpty;
+using testing::SizeIs;
+
+const Name kSelf({0xa});
+const Name kPeer({0xb});
+const Name kServer({0x51});
+const Name kOther({0x52});
+const auto kHome = make_address("192.0.2.1");
+const auto kAway = make_address("203.0.113.9");
+const auto kPeerHome = make_address("198.51.100.2");
+const auto kPeerAway = make_address("198.51.100.77");
+
+Log quiet() {
+    return std::make_shared<spdlog::logger>("test",
+                                            std::make_shared<spdlog::sinks::null_sink_mt>());
+}
+
+ServerPlace place(const Name& server) {
+    return {server, boost::asio::ip::address_v4({203, 0, 113, 1}), {}, 7790};
+}
+
+class ResumerTest : public testing::Test {
+  protected:
+    /// What was said, and to which server from where.
+    struct Word {
+        Servers::Key to;
+        ToServer message;
+    };
+
+    ResumerTest() {
+        kernel.connections = {fake::sample(17), fake::sample(18), fake::sample(99)};
+        auto opened =
+            Table::over(io, quiet(), fake::make_transport(kernel), fake::make_events(kernel));
+        EXPECT_TRUE(opened);
+        table = std::move(*opened);
+        auto& pair = *book.open(kSelf, kPeer, kHome);
+        pair.peer = PairPart{kPeer, kPeerHome, {7}};
+        pair.servers = {place(kServer), place(kOther)};
+        pair.connections = {{17, Guard::Exclusive}, {18, Guard::Exclusive}};
+        id = pair.id();
+        resumer = std::make_unique<Resumer>(
+            *table, book,
+            Resumer::Hands{[this](const Servers::Key& to, const ToServer& message) {
+                               said.push_back({to, message});
+                               return joined;
+                           },
+                           [](const Servers::Key&) { return milliseconds(50); },
+                           [this](const tcpmigrate::MigrateRequest& request) -> Result<void> {
+                               if (refused) {
+                                   return tcpmigrate::make_error(EADDRINUSE, "no");
+                               }
+                               migrated.push_back(request);
+                               return {};
+                           },
+                           [this] { return now; }},
+            quiet());
+        table->start([this](const Connection& c) { resumer->on_event(c); },
+                     [this](bool reread) { resumer->on_batch(reread); });
+    }
+
+    /// A connection with another tuple, target, state; told as an event.
+    Connection& change(std::uint64_t cookie) {
+        auto& one = changed.emplace_back(fake::sample(cookie));
+        one.peer_inner.reset();
+        return one;
+    }
+    void happens() {
+        kernel.events.emplace_back(std::vector<Connection>(changed.begin(), changed.end()));
+        changed.clear();
+        table->take();
+    }
+    /// The kernel has been told to move both.
+    void leave_home() {
+        for (const auto cookie : {17, 18}) {
+            auto& one = change(static_cast<std::uint64_t>(cookie));
+            one.state = ConnectionState::MigSent;
+            one.reason = Reason::Command;
+            one.new_local.address = to_kernel(kAway);
+        }
+        happens();
+    }
+    /// They have arrived; `peer`: where the peer is then.
+    void arrive(const boost::asio::ip::address& peer) {
+        for (const auto cookie : {17, 18}) {
+            auto& one = change(static_cast<std::uint64_t>(cookie));
+            one.local.address = to_kernel(kAway);
+            one.remote.address = to_kernel(peer);
+            one.reason = Reason::Committed;
+            one.migrations = 1;
+        }
+        happens();
+    }
+    Notice a_notice(std::uint32_t judgement = 1) const {
+        Notice notice;
+        notice.pair = id;
+        notice.judgement = judgement;
+        notice.peer = kPeerAway;
+        notice.connections = {{5000, 5000, 80, 80}, {5001, 5001, 80, 80}};
+        return notice;
+    }
+    static Servers::Key from(const boost::asio::ip::address& address,
+                             const Name& server = kServer) {
+        return {server, address};
+    }
+    template <typename Message>
+    [[nodiscard]] std::vector<Message> words() const {
+        std::vector<Message> out;
+        for (const auto& word : said) {
+            if (const auto* message = std::get_if<Message>(&word.message)) {
+                out.push_back(*message);
+            }
+        }
+        return out;
+    }
+
+    boost::asio::io_context io{1};
+    fake::Kernel kernel;
+    std::unique_ptr<Table> table;
+    Book book;
+    PairId id{};
+    std::unique_ptr<Resumer> resumer;
+    std::deque<Connection> changed;  ///< references into it stay good
+    std::vector<Word> said;
+    std::vector<tcpmigrate::MigrateRequest> migrated;
+    bool joined = true;
+    bool refused = false;
+    Resumer::Time now{};
+};
+
+TEST_F(ResumerTest, AMoveIsReportedToAllServersAtOnce) {
+    leave_home();
+    ASSERT_THAT(said, SizeIs(2));
+    EXPECT_EQ(said[0].to, from(kAway));
+    EXPECT_EQ(said[1].to, from(kAway, kOther));
+    const auto report = words<Report>().at(0);
+    EXPECT_EQ(report.pair(), id);
+    EXPECT_EQ(report.before, kHome);
+    EXPECT_EQ(report.after, kAway);
+    EXPECT_EQ(report.peer_before, kPeerHome);
+    EXPECT_THAT(report.connections, ElementsAre(Ports{5000, 80, 5000}, Ports{5001, 80, 5001}));
+    EXPECT_EQ(resumer->seen(kPeer).state, "reported");
+    EXPECT_EQ(resumer->seen(kPeer).unsettled, 2);
+}
+
+TEST_F(ResumerTest, ATrialIsNoMoveYet) {
+    table->trials() = {17, 18};
+    leave_home();
+    EXPECT_THAT(said, IsEmpty());
+    EXPECT_TRUE(resumer->wanted().contains(from(kHome)));
+    table->trials().clear();  // the old path is gone: they move in earnest
+    leave_home();
+    EXPECT_THAT(words<Report>(), SizeIs(2));
+}
+
+TEST_F(ResumerTest, ASecondMoveIsReportedFromWhereThePeerKnowsUs) {
+    leave_home();
+    said.clear();
+    auto& one = change(17);
+    one.state = ConnectionState::MigSent;
+    one.new_local.address = to_kernel(make_address("203.0.113.10"));
+    auto& other = change(18);
+    other = one;
+    other.cookie = 18;
+    other.local.port = 5001;
+    happens();
+    const auto reports = words<Report>();
+    ASSERT_THAT(reports, SizeIs(2));
+    EXPECT_EQ(reports[0].before, kHome);
+    EXPECT_EQ(reports[0].after, make_address("203.0.113.10"));
+}
+
+TEST_F(ResumerTest, WhatIsKnownIsNotRepeated) {
+    leave_home();
+    said.clear();
+    leave_home();
+    EXPECT_THAT(said, IsEmpty());
+}
+
+TEST_F(ResumerTest, ALostPathIsReported) {
+    auto& one = change(17);
+    one.state = ConnectionState::MigWait;
+    one.reason = Reason::Rst;
+    happens();
+    ASSERT_THAT(words<Report>(), SizeIs(2));
+    EXPECT_EQ(words<Report>()[0].before, words<Report>()[0].after);
+}
+
+TEST_F(ResumerTest, ConnectionsOfNoPairAreNotReported) {
+    auto& one = change(99);
+    one.state = ConnectionState::MigSent;
+    one.new_local.address = to_kernel(kAway);
+    happens();
+    EXPECT_THAT(said, IsEmpty());
+}
+
+TEST_F(ResumerTest, WhoResumesByHimselfHasServersForget) {
+    leave_home();
+    said.clear();
+    arrive(kPeerHome);
+    EXPECT_THAT(words<Forget>(), SizeIs(2));
+    EXPECT_EQ(resumer->seen(kPeer).state, "settled");
+    EXPECT_FALSE(resumer->next());
+}
+
+TEST_F(ResumerTest, AReportIsSentWhenItsChannelHasBeenJoined) {
+    joined = false;
+    leave_home();
+    said.clear();
+    joined = true;
+    resumer->on_joined(from(kHome));
+    EXPECT_THAT(said, IsEmpty());
+    resumer->on_joined(from(kAway));
+    EXPECT_THAT(words<Report>(), SizeIs(1));
+    resumer->on_joined({Name({9}), kAway});
+    EXPECT_THAT(words<Report>(), SizeIs(1)) << "not a server of this pair";
+}
+
+TEST_F(ResumerTest, AnAskIsAnsweredByTheServerThatAsks) {
+    resumer->on_message(from(kHome, kOther), Ask{id});
+    ASSERT_THAT(said, SizeIs(1));
+    EXPECT_EQ(said[0].to, from(kHome, kOther));
+    EXPECT_EQ(words<Report>().at(0).after, kHome);
+    resumer->on_message(from(kHome), Ask{{1, 2, 3}});
+    EXPECT_THAT(said, SizeIs(1));
+    EXPECT_EQ(resumer->counters().unknown, 1);
+}
+
+TEST_F(ResumerTest, ANoticeHasConnectionsMigrate) {
+    leave_home();
+    said.clear();
+    resumer->on_message(from(kAway), a_notice());
+    ASSERT_THAT(migrated, SizeIs(2));
+    EXPECT_EQ(migrated[0].new_local.address, to_kernel(kAway));
+    EXPECT_EQ(migrated[0].new_remote.address, to_kernel(kPeerAway));
+    EXPECT_EQ(migrated[0].new_remote.port, 80);
+    EXPECT_FALSE(migrated[0].trial);
+    EXPECT_THAT(said, IsEmpty());
+    arrive(kPeerAway);
+    ASSERT_THAT(words<Outcome>(), SizeIs(1));
+    EXPECT_TRUE(words<Outcome>()[0].resumed);
+    EXPECT_EQ(words<Outcome>()[0].judgement, 1);
+    EXPECT_EQ(resumer->seen(kPeer).state, "settled");
+    EXPECT_EQ(resumer->counters().resumed, 1);
+}
+
+TEST_F(ResumerTest, ATrialIsATrial) {
+    leave_home();
+    auto notice = a_notice();
+    notice.trial = true;
+    resumer->on_message(from(kAway), notice);
+    EXPECT_TRUE(migrated.at(0).trial);
+}
+
+TEST_F(ResumerTest, APlaceWhereTheyAreAlreadyIsASuccess) {
+    auto notice = a_notice();
+    notice.peer = kPeerHome;
+    resumer->on_message(from(kHome), notice);
+    EXPECT_THAT(migrated, IsEmpty());
+    ASSERT_THAT(words<Outcome>(), SizeIs(1));
+    EXPECT_TRUE(words<Outcome>()[0].resumed);
+}
+
+TEST_F(ResumerTest, ANoticeOfNothingOfOursIsUseless) {
+    auto notice = a_notice();
+    notice.connections = {{4, 4, 4, 4}};
+    resumer->on_message(from(kHome), notice);
+    EXPECT_FALSE(words<Outcome>().at(0).resumed);
+    notice = a_notice();
+    notice.peer = make_address("2001:db8::1");
+    resumer->on_message(from(kHome), notice);
+    EXPECT_FALSE(words<Outcome>().at(1).resumed);
+    EXPECT_EQ(resumer->counters().useless, 2);
+    EXPECT_THAT(migrated, IsEmpty());
+}
+
+TEST_F(ResumerTest, WhatTheKernelRefusesIsSaidToTheServer) {
+    leave_home();
+    refused = true;
+    resumer->on_message(from(kAway), a_notice());
+    EXPECT_FALSE(words<Outcome>().at(0).resumed);
+}
+
+TEST_F(ResumerTest, AFailedAttemptIsSaidToTheServer) {
+    leave_home();
+    resumer->on_message(from(kAway), a_notice());
+    for (const auto cookie : {17, 18}) {
+        auto& one = change(static_cast<std::uint64_t>(cookie));
+        one.state = ConnectionState::MigWait;
+        one.reason = Reason::Timeout;
+        one.new_local.address = to_kernel(kAway);
+    }
+    happens();
+    ASSERT_THAT(words<Outcome>(), SizeIs(1));
+    EXPECT_FALSE(words<Outcome>()[0].resumed);
+}
+
+TEST_F(ResumerTest, AnotherServersWordWaits) {
+    leave_home();
+    resumer->on_message(from(kAway), a_notice());
+    migrated.clear();
+    auto second = a_notice(7);
+    second.peer = make_address("198.51.100.88");
+    resumer->on_message(from(kAway, kOther), second);
+    EXPECT_THAT(migrated, IsEmpty());
+    EXPECT_EQ(*resumer->next(), now + milliseconds(400));
+    now += milliseconds(400);
+    resumer->expire();
+    ASSERT_THAT(migrated, SizeIs(2));
+    EXPECT_EQ(migrated[0].new_remote.address, to_kernel(second.peer));
+}
+
+TEST_F(ResumerTest, PlacesAreTriedOnlySoOften) {
+    leave_home();
+    for (std::uint32_t i = 0; i < 20; i++) {
+        resumer->on_message(from(kAway), a_notice(i));
+    }
+    EXPECT_EQ(resumer->counters().tried, Resumer::kMaxTold);
+    EXPECT_EQ(resumer->counters().held_back, 20 - Resumer::kMaxTold);
+    now += seconds(61);
+    resumer->on_message(from(kAway), a_notice(30));
+    EXPECT_EQ(resumer->counters().tried, Resumer::kMaxTold + 1);
+}
+
+TEST_F(ResumerTest, ReportsAreRepeatedEverLater) {
+    leave_home();
+    said.clear();
+    std::vector<seconds> pauses;
+    for (int i = 0; i < 6; i++) {
+        pauses.push_back(std::chrono::duration_cast<seconds>(*resumer->next() - now));
+        now = *resumer->next();
+        resumer->expire();
+    }
+    EXPECT_THAT(pauses, ElementsAre(seconds(5), seconds(10), seconds(20), seconds(40), seconds(60),
+                                    seconds(60)));
+    EXPECT_THAT(words<Report>(), SizeIs(12));
+}
+
+TEST_F(ResumerTest, AVerdictIsShown) {
+    leave_home();
+    resumer->on_message(from(kAway), Verdict{id, 1, Verdict::What::NeedsProxy});
+    EXPECT_EQ(resumer->seen(kPeer).verdict, "needs-proxy");
+    arrive(kPeerHome);
+    EXPECT_EQ(resumer->seen(kPeer).verdict, "");
+}
+
+TEST_F(ResumerTest, PeopleCanHaveItReport) {
+    EXPECT_EQ(resumer->report_all(), 1);
+    EXPECT_THAT(words<Report>(), SizeIs(2));
+    now = *resumer->next();
+    resumer->expire();
+    EXPECT_THAT(words<Report>(), SizeIs(2)) << "nothing is unsettled";
+    EXPECT_FALSE(resumer->next());
+}
+
+TEST_F(ResumerTest, ServersAreWantedFromWhereTheConnectionsAre) {
+    EXPECT_THAT(resumer->wanted(), SizeIs(2));
+    EXPECT_TRUE(resumer->wanted().contains(from(kHome)));
+    leave_home();
+    EXPECT_TRUE(resumer->wanted().contains(from(kAway)));
+    EXPECT_FALSE(resumer->wanted().contains(from(kHome)));
+}
+
+TEST_F(ResumerTest, APairThatIsForgottenSaysNothing) {
+    leave_home();
+    said.clear();
+    book.forget(kPeer);
+    now += seconds(5);
+    resumer->expire();
+    resumer->on_message(from(kAway), a_notice());
+    EXPECT_THAT(said, IsEmpty());
+    EXPECT_EQ(resumer->counters().unknown, 1);
+}
+
+}  // namespace
+}  // namespace mobility::client
