@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""mobility-client and mobility-server on a lab's hosts, as they are installed.
+
+Client is a daemon of a host, asked by migrate-ctl; Server is one on host s. Nobody but them
+migrates anything: a lab for them is made with migrator=nobody.
+"""
+
+import json
+import signal
+import socket
+import subprocess
+from typing import Any
+
+from tcplab import programs
+from tcplab.topology import CTL, Host, Point, wait_for
+
+BIN = CTL.parent
+SERVER_PORT, PEER_PORT = 7790, 7791
+TOKEN = "0123456789abcdef0123456789abcdef"
+
+
+def nobody(host: Host, old: Point, new: Point, trial: bool) -> None:
+    """A migrator for a lab whose daemons do it."""
+
+
+class _Daemon:
+    """A program with a directory, a configuration and a log of its own."""
+
+    name = ""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.home = programs.home(host, self.name)
+        self.config = self.home / "config.toml"
+        self.child: subprocess.Popen[Any]
+
+    def start(self) -> None:
+        """Starts it, or starts it again."""
+        with open(self.home / "log", "ab") as log:
+            self.child = self.host.popen([str(BIN / self.name), "-c", str(self.config)], stderr=log)
+
+    def stop(self, how: int = signal.SIGTERM) -> None:
+        """Ends it; it has to do so soon, and without complaint."""
+        self.child.send_signal(how)
+        assert self.child.wait(60) == (0 if how == signal.SIGTERM else -how), self.said()
+
+    def said(self) -> str:
+        """Its log."""
+        return (self.home / "log").read_text(errors="replace")
+
+    def identity(self) -> str:
+        """The name that it has given itself."""
+        return self.host.run([str(BIN / self.name), "-c", str(self.config), "--identity"]).stdout.strip()
+
+
+class Server(_Daemon):
+    """mobility-server, which takes everybody with the token."""
+
+    name = "mobility-server"
+
+    def __init__(self, host: Host) -> None:
+        super().__init__(host)
+        tokens = self.home / "tokens"
+        tokens.write_text(f"{TOKEN}\n")
+        tokens.chmod(0o600)
+        self.config.write_text(f"""
+[server]
+listen = ["[::]:{SERVER_PORT}"]
+identity = "{self.home}/identity.pem"
+[admission]
+hosts = "{self.home}/hosts"
+tokens = "{tokens}"
+enrolled = "{self.home}/enrolled"
+[log]
+level = "debug"
+""")
+        self.start()
+        programs.listening(host, SERVER_PORT, self.child)
+
+
+class Client(_Daemon):
+    """mobility-client on a host, with the lab's servers."""
+
+    name = "mobility-client"
+
+    def __init__(self, host: Host, *servers: Server, more: str = "") -> None:
+        super().__init__(host)
+        self.control = self.home / "control"
+        token = self.home / "token"
+        token.write_text(f"{TOKEN}\n")
+        # A lab's links are veth pairs.
+        self.config.write_text(f"""
+[client]
+identity = "{self.home}/identity.pem"
+[control]
+socket = "{self.control}"
+[[interface]]
+kind = "veth"
+[peers]
+pins = "{self.home}/pins"
+listed = "{self.home}/hosts"
+[log]
+level = "debug"
+""" + "".join(f"""
+[[server]]
+name = "{s.identity()}"
+address = "{s.host.v4}"
+address6 = "{s.host.v6}"
+token_file = "{token}"
+""" for s in servers) + more)
+        self.start()
+
+    def start(self) -> None:
+        super().start()
+        wait_for(f"mobility-client on {self.host.name} to listen", self._listens, every=0.02)
+
+    def _listens(self) -> bool:
+        try:
+            return bool(self.ask("status"))
+        except OSError:
+            assert self.child.poll() is None, self.said()
+            return False
+
+    def ask(self, command: str) -> Any:
+        """What it says to a command on its control socket; migrate-ctl would take long to start."""
+        with socket.socket(socket.AF_UNIX) as sock, sock.makefile("rw") as lines:
+            sock.connect(str(self.control))
+            lines.write(json.dumps({"command": command}) + "\n")
+            lines.flush()
+            answer = json.loads(lines.readline())
+        assert command in answer, answer
+        return answer[command]
+
+    def fits(self, command: str) -> None:
+        """What it says to a command is as docs/json has it."""
+        checker = BIN.parents[1] / "tests/unit/validate_json.py"
+        schema = BIN.parents[1] / f"docs/json/{command}.schema.json"
+        subprocess.run(["/usr/bin/python3", str(checker), str(schema)], check=True, text=True,
+                       input=json.dumps({command: self.ask(command)}))
+
+    def ctl(self, *words: str) -> str:
+        """What migrate-ctl says to people."""
+        return self.host.run([str(CTL), "--control", str(self.control), *words]).stdout
+
+    def count(self, name: str) -> int:
+        """One of the daemon's counters."""
+        return self.ask("status")["counters"][name]
+
+    def pair(self) -> dict[str, Any]:
+        """The only pair there is."""
+        pairs = self.ask("pairs")
+        assert len(pairs) == 1, f"{pairs}\n{self.said()}"
+        return pairs[0]
+
+    def agreed(self, port: int) -> None:
+        """Waits until the connections with this port have a pair key that excludes all others."""
+        def done() -> bool:
+            guards = [c["guard"] for pair in self.ask("pairs") for c in pair["connections"]
+                      if str(port) in (c.get("local", "").split(":")[-1], c.get("remote", "").split(":")[-1])]
+            return bool(guards) and all(g == "exclusive" for g in guards)
+        wait_for(f"{self.host.name} to agree with its peer", done, 60, 0.05)
+
+    def joined(self) -> None:
+        """Waits until all channels to servers are there."""
+        def done() -> bool:
+            servers = self.ask("servers")
+            return bool(servers) and all(s["state"] == "joined" for s in servers)
+        wait_for(f"{self.host.name} to join its servers", done, 60, 0.05)
