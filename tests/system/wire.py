@@ -270,7 +270,7 @@ def again(seg: capture.Segment, src: str = "", dst: str = "", sport: int = 0, dp
 
 
 class Losing:
-    """While entered, a box (or, by another hook, a host) loses what matches (or what rules drop); lost() waits for it."""
+    """While entered, a box (or a host, by another hook) loses what matches, or what rules drop; lost() waits for it."""
 
     def __init__(self, box: Box, match: str = "meta l4proto tcp", hook: str = "forward") -> None:
         self.box, self.match, self.hook = box, match, hook
