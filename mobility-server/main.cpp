@@ -101,7 +101,7 @@ class Program {
   private:
     Result<void> reload() {
         auto config = read_config(options_);
-        const auto admission = config ? admission_.reload() : Result<void>(config.error());
+        auto admission = config ? admission_.reload() : Result<void>(config.error());
         if (admission) {
             log_->set_level(spdlog::level::from_str(config->log_level));
             service_.review(config->service, config->exchange);

@@ -3,6 +3,8 @@
 
 #include <fstream>
 
+#include "libmobility/message.hpp"
+
 namespace mobility::client {
 
 namespace {

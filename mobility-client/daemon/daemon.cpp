@@ -32,7 +32,7 @@ json log_json(const Recent& recent, std::size_t most) {
 
 }  // namespace
 
-Daemon::Daemon(asio::io_context& io, const Identity& identity, const Config& config, Log log,
+Daemon::Daemon(asio::io_context& io, const Identity& identity, const Config& config, const Log& log,
                Recent recent, Parts parts)
     : io_(io),
       identity_(identity),

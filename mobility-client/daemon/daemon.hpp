@@ -84,8 +84,8 @@ class Daemon {
         std::unique_ptr<Table> table;
         std::unique_ptr<watch::Watcher> watcher;
     };
-    Daemon(boost::asio::io_context& io, const Identity& identity, const Config& config, Log log,
-           Recent recent, Parts parts);
+    Daemon(boost::asio::io_context& io, const Identity& identity, const Config& config,
+           const Log& log, Recent recent, Parts parts);
 
     void on_event(const Connection& connection);
     void on_batch(bool reread);

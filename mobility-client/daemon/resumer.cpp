@@ -294,7 +294,7 @@ void Resumer::handle(const Servers::Key& key, const Notice& notice) {
     attempt(known->second, state, {key, notice});
 }
 
-void Resumer::attempt(const Pair& pair, State& state, Told told) {
+void Resumer::attempt(const Pair& pair, State& state, const Told& told) {
     const auto now = hands_.now();
     std::erase_if(state.tried, [&](Time then) { return then + kTriedWindow < now; });
     if (state.tried.size() >= kMaxTold) {
@@ -368,9 +368,9 @@ void Resumer::next_told(const Pair& pair, State& state) {
     if (state.others.empty()) {
         return;
     }
-    auto told = std::move(state.others.front());
+    const auto told = std::move(state.others.front());
     state.others.pop_front();
-    attempt(pair, state, std::move(told));
+    attempt(pair, state, told);
 }
 
 void Resumer::handle(const Servers::Key& key, const Verdict& verdict) {

@@ -123,7 +123,7 @@ class Resumer {
     void handle(const Servers::Key& key, const Ask& ask);
     void handle(const Servers::Key& key, const Notice& notice);
     void handle(const Servers::Key& key, const Verdict& verdict);
-    void attempt(const Pair& pair, State& state, Told told);
+    void attempt(const Pair& pair, State& state, const Told& told);
     /// True if the connection is there already, or on its way.
     bool send_there(const Connection& connection, const Notice& notice, const Resume& resume,
                     State& state);

@@ -143,9 +143,9 @@ Result<void> Table::reread() {
     counters_.reread++;
     all_.clear();
     trials_.clear();
-    for (auto& connection : *list) {
+    for (const auto& connection : *list) {
         if (connection.state != State::None) {
-            all_.emplace(connection.cookie, std::move(connection));
+            all_.emplace(connection.cookie, connection);
         }
     }
     return {};

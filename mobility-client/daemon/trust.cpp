@@ -65,7 +65,7 @@ std::string_view to_string(Trusted trusted) {
     return names.at(static_cast<std::size_t>(trusted));
 }
 
-Result<Trust> Trust::load(TrustConfig config) {
+Result<Trust> Trust::load(const TrustConfig& config) {
     Trust trust(config);
     if (const auto listed = trust.reload(config); !listed) {
         return listed.error();

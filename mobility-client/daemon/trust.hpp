@@ -48,7 +48,7 @@ class Trust {
     static constexpr std::size_t kMaxPins = 10'000;
 
     /// Reads both files; EBADMSG, with file and line, if something in them is wrong.
-    static Result<Trust> load(TrustConfig config);
+    static Result<Trust> load(const TrustConfig& config);
     /// Reads the list again; the pins are as they are in memory.
     Result<void> reload(const TrustConfig& config);
 
