@@ -57,7 +57,7 @@ Daemon::Daemon(asio::io_context& io, const Identity& identity, const Config& con
 }
 
 Result<std::unique_ptr<Daemon>> Daemon::open(asio::io_context& io, const Identity& identity,
-                                             const Config& config, Log log, Recent recent) {
+                                             const Config& config, const Log& log, Recent recent) {
     auto tls = Tls::create(identity);
     if (!tls) {
         return tls.error();
@@ -76,7 +76,7 @@ Result<std::unique_ptr<Daemon>> Daemon::open(asio::io_context& io, const Identit
     }
     // The constructor is private: std::make_unique cannot use it.
     std::unique_ptr<Daemon> daemon(
-        new Daemon(io, identity, config, std::move(log), std::move(recent),
+        new Daemon(io, identity, config, log, std::move(recent),
                    {std::move(*tls), std::move(*trust), std::move(*table), std::move(*watcher)}));
     for (const auto& listening :
          {daemon->control_.listen(config.control, config.control_group), daemon->peers_.listen()}) {

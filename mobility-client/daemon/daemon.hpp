@@ -60,7 +60,7 @@ class Daemon {
     /// The Identity outlives it.
     static Result<std::unique_ptr<Daemon>> open(boost::asio::io_context& io,
                                                 const Identity& identity, const Config& config,
-                                                Log log, Recent recent);
+                                                const Log& log, Recent recent);
     Daemon(const Daemon&) = delete;
     Daemon& operator=(const Daemon&) = delete;
     ~Daemon() = default;
