@@ -215,6 +215,10 @@ void Peers::consider(const Address& there) {
     }
     for (const auto& [name, link] : links_) {
         if (link->there == there) {
+            // Not at once again: what the peer does not prove stays wanted.
+            if (const auto attempt = attempts_.find(there); attempt != attempts_.end()) {
+                attempt->second.next = now() + config_.retry;
+            }
             return send(link, link->session.refresh());  // if it is not open yet: later
         }
     }

@@ -310,6 +310,7 @@ void Resumer::attempt(const Pair& pair, State& state, const Told& told) {
         for (const auto& resume : told.notice.connections) {
             if (connection->local.port == resume.own && inner_port(*connection) == resume.peer) {
                 there += send_there(*connection, told.notice, resume, state) ? 1 : 0;
+                break;  // whoever names it twice does not have it asked twice
             }
         }
     }

@@ -64,7 +64,10 @@ Session::Judged Session::judge(const std::vector<ConnectionProof>& proofs) {
         }
         const auto& connection = found->second;
         const auto owner = book_.owner(connection.cookie);
-        if (owner && *owner != channel_.peer) {
+        // An end promotes a key only when the other has it: who has none, though this end makes
+        // requests with it, has read the handshake, and comes after a restart of this client.
+        const bool another = connection.held >= Guard::Promoted && !proof.keyed;
+        if (another || (owner && *owner != channel_.peer)) {
             counters_.other_identity++;
             out.other_identity = true;
             continue;

@@ -14,8 +14,11 @@ namespace {
 
 using boost::asio::ip::make_address;
 using tcpmigrate::KeyOp;
+using testing::Contains;
 using testing::ElementsAre;
 using testing::IsEmpty;
+using testing::Not;
+using testing::StartsWith;
 
 constexpr std::array<std::uint8_t, 32> kChannel{1};
 constexpr std::array<std::uint8_t, 32> kSecret{2};
@@ -231,6 +234,18 @@ TEST_F(Pairing, AClientThatWasStartedAnewKeepsTheKeys) {
     EXPECT_EQ(a.pair(kAccepter).id(), b.pair(kOpener).id());
     EXPECT_EQ(b.pair(kOpener).connections.at(2001), Guard::Exclusive);
     EXPECT_THAT(keys, IsEmpty());
+}
+
+TEST_F(Pairing, WhoHasReadTheHandshakeReplacesNoKeyAfterARestart) {
+    talk(a.session->start());
+    b.book = Book();
+    a.book = Book();
+    a.kernel.list.at(0).held = Guard::Proved;  // somebody at A's address who knows no key
+    meet();
+    keys.clear();
+    talk(a.session->start());
+    EXPECT_THAT(keys, Not(Contains(StartsWith("b"))));
+    EXPECT_EQ(b.session->counters().other_identity, 1U);
 }
 
 TEST_F(Pairing, AChannelThatBrokeOffBeforeBothHadTheKey) {
