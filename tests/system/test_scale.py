@@ -420,6 +420,23 @@ def test_command_that_fails_ends_no_attempt(make_lab):
 
 
 @pytest.mark.virtual
+def test_trial_becomes_a_move_at_once(make_lab):
+    """The old path goes while A tries another, and B has sent more meanwhile: the NAPT knows both answers."""
+    lab = make_lab(rtt=RTT, at={"a": "n1"})
+    traffic = Download(lab, size=SIZE)
+    traffic.until(SIZE // 4)
+    old, new = lab.a.point, lab.a.attach("n2")
+    with lab.a.family() as family:
+        family.migrate_all(old.v4, new.v4, TRIAL)
+        time.sleep(0.002)
+        lab.a.detach(old)
+        family.migrate_all(old.v4, new.v4)
+    resume(lab, traffic, RTT)
+    traffic.finish()
+    assert lab.a.connection(traffic.port)["migrations"] == 1 and lab.a.counters()["ConfirmMissing"] == 0
+
+
+@pytest.mark.virtual
 def test_many_trials_in_vain(make_lab):
     """B hears of none of them, and eight bits of their numbers travel: when one arrives it counts all the same."""
     lab = make_lab(rtt=RTT, at={"a": "g2"})

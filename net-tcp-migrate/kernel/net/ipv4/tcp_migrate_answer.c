@@ -205,10 +205,15 @@ static void tcp_mig_fill_pend(const struct sock *sk,
 			      const struct tcp_mig_mreq *m, u8 key_id)
 {
 	const struct tcphdr *th = tcp_hdr(skb);
+	u32 isn = tcp_sk(sk)->snd_una - 1;
 
+	/* A newer request from the same place: NAPTs know our answer to the
+	 * one before, and take another sequence number for nobody's.
+	 */
+	if (!p->valid || isn - p->isn > MIG_NAPT_WINDOW / 2)
+		p->isn = isn;
 	p->t = *t;
 	p->reqno = m->reqno;
-	p->isn = tcp_sk(sk)->snd_una - 1;
 	p->nonce = tcp_mig_pend_nonce(mig, m->reqno, m->nonce, t);
 	p->peer_nonce = m->nonce;
 	p->peer_isn = m->seq;
