@@ -77,7 +77,8 @@ def behave(lab: Lab, box: str, changes: dict[str, Any]) -> str:
     return str(lab.box(box).behaviour)
 
 
-OPERATIONS = {"move": move, "status": status, "exec": execute, "behave": behave}
+OPERATIONS = {"move": move, "status": status, "behave": behave}
+ONE_AT_A_TIME = threading.Lock()
 
 
 def shell(lab: Lab, line: int) -> None:
@@ -131,12 +132,15 @@ def _interact(fd: int, where: str, rows: int, columns: int) -> None:
 
 
 def answer(lab: Lab, request: pathlib.Path) -> None:
-    """Carries out one request."""
+    """Carries out one request: a command takes as long as it likes, all else goes one after the other."""
     try:
         words = json.loads(request.with_suffix(".now").read_text())
-        if words["op"] == "exec":
-            words["request"] = request
-        result = OPERATIONS[words.pop("op")](lab, **words)
+        operation = words.pop("op")
+        if operation == "exec":
+            result: Any = execute(lab, request=request, **words)
+        else:
+            with ONE_AT_A_TIME:
+                result = OPERATIONS[operation](lab, **words)
         reply = result if isinstance(result, dict) else {"text": result, "status": 0}
     except Exception as e:  # whatever went wrong is told to whoever asked
         traceback.print_exc()
@@ -156,11 +160,7 @@ def main() -> None:
         while not (CTL_DIR / "down").exists():
             for request in CTL_DIR.glob("*.req"):
                 request.rename(request.with_suffix(".now"))
-                # A command may take as long as it likes; all else, one after the other.
-                if '"op": "exec"' in request.with_suffix(".now").read_text():
-                    threading.Thread(target=answer, args=(lab, request), daemon=True).start()
-                else:
-                    answer(lab, request)
+                threading.Thread(target=answer, args=(lab, request), daemon=True).start()
             time.sleep(0.05)
 
 
