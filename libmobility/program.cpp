@@ -5,12 +5,43 @@
 #include <spdlog/spdlog.h>
 #include <systemd/sd-daemon.h>
 
+#include <CLI/CLI.hpp>
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
+#include <exception>
+#include <iostream>
 #include <utility>
 
 namespace mobility {
+
+int run_program(int argc, char** argv, const ProgramText& text,
+                const std::function<tcpmigrate::Result<void>(const ProgramOptions&)>& start) {
+    const auto complain = [&](const std::string& what) {
+        std::cerr << text.name << ": " << what << '\n';
+        return 1;
+    };
+    try {
+        ProgramOptions options;
+        options.file = text.file;
+        CLI::App app(text.what);
+        app.footer(text.footer);
+        app.set_version_flag("--version", MOBILITY_VERSION);
+        auto* file =
+            app.add_option("-c,--config", options.file, "configuration")->capture_default_str();
+        app.add_flag("--check", options.check,
+                     "read the configuration, say what is wrong, and end");
+        app.add_flag("--identity", options.identity,
+                     std::string("print ") + text.self +
+                         "'s name, which it gives itself at its first start, and end");
+        CLI11_PARSE(app, argc, argv);
+        options.file_given = file->count() > 0;
+        const auto done = start(options);
+        return done ? 0 : complain(done.error().message);
+    } catch (const std::exception& e) {
+        return complain(e.what());
+    }
+}
 
 Log make_log(const std::string& name, const std::string& level,
              const std::vector<spdlog::sink_ptr>& others) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// What every daemon's main program does: its log, its signals, and what systemd wants
-// to be told.
+// What every daemon's main program does: its command line, its log, its signals, and what
+// systemd wants to be told.
 #pragma once
 
 #include <spdlog/sinks/sink.h>
@@ -8,14 +8,49 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <cerrno>
 #include <functional>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "libmobility/log.hpp"
 #include "tcpmigrate/result.hpp"
 
 namespace mobility {
+
+/// What the command line says.
+struct ProgramOptions {
+    std::string file;         ///< configuration
+    bool file_given = false;  ///< or the default
+    bool check = false;       ///< read the configuration, and end
+    bool identity = false;    ///< print the name, and end
+};
+
+/// How a program speaks of itself.
+struct ProgramText {
+    const char* name;
+    const char* what;    ///< what it does
+    const char* self;    ///< "the server"
+    const char* file;    ///< the default configuration
+    const char* footer;  ///< the rest of --help
+};
+
+/// main() of a daemon: reads the command line and starts; errors go to standard error.
+/// Nothing is thrown. The exit status.
+int run_program(int argc, char** argv, const ProgramText& text,
+                const std::function<tcpmigrate::Result<void>(const ProgramOptions&)>& start);
+
+/// The configuration by load(file). Without a file all is as it is by default; one that was
+/// named has to be there.
+template <typename Load>
+auto read_config(const ProgramOptions& options, Load load) -> decltype(load(options.file)) {
+    auto config = load(options.file);
+    if (!config && config.error().is(ENOENT) && !options.file_given) {
+        return typename std::decay_t<decltype(*config)>();
+    }
+    return config;
+}
 
 /// To standard error, from where systemd's journal takes it, and to other sinks. No time
 /// in the journal: it has its own.

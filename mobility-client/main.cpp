@@ -3,8 +3,6 @@
 // end it; connections go on without it.
 #include <spdlog/spdlog.h>
 
-#include <CLI/CLI.hpp>
-#include <exception>
 #include <iostream>
 
 #include "daemon/daemon.hpp"
@@ -15,7 +13,6 @@ namespace {
 using namespace mobility;          // NOLINT(google-build-using-namespace)
 using namespace mobility::client;  // NOLINT(google-build-using-namespace)
 
-constexpr const char* kDefaultFile = "/etc/mobility-client/mobility-client.toml";
 constexpr const char* kFooter = R"(
 Files:
   /etc/mobility-client/mobility-client.toml   every setting, with its default
@@ -26,25 +23,12 @@ Start:
   systemctl start mobility-client
   mobility-client --identity                  prints the name that servers and peers need
   migrate-ctl status                          what the daemon does)";
+constexpr ProgramText kText{"mobility-client",
+                            "Moves this host's TCP connections along when the host moves.",
+                            "the host", "/etc/mobility-client/mobility-client.toml", kFooter};
 
-struct Options {
-    std::string file = kDefaultFile;
-    bool file_given = false;
-    bool check = false;
-    bool identity = false;
-};
-
-Result<Config> read_config(const Options& options) {
-    auto config = load_config(options.file);
-    // Without a file all is as it is by default; one that was named has to be there.
-    if (!config && config.error().is(ENOENT) && !options.file_given) {
-        return Config();
-    }
-    return config;
-}
-
-Result<void> start(const Options& options) {
-    auto config = read_config(options);
+Result<void> start(const ProgramOptions& options) {
+    auto config = read_config(options, load_config);
     if (!config || options.check) {
         return config ? Result<void>() : config.error();
     }
@@ -69,7 +53,7 @@ Result<void> start(const Options& options) {
     log->info("event=started name={} version={}", identity->name().to_string(), MOBILITY_VERSION);
     (*daemon)->start();
     const auto reload = [&]() -> Result<void> {
-        const auto fresh = read_config(options);
+        const auto fresh = read_config(options, load_config);
         if (!fresh) {
             return fresh.error();
         }
@@ -79,33 +63,8 @@ Result<void> start(const Options& options) {
     return {};
 }
 
-int run_program(int argc, char** argv) {
-    Options options;
-    CLI::App app("Moves this host's TCP connections along when the host moves.");
-    app.footer(kFooter);
-    app.set_version_flag("--version", MOBILITY_VERSION);
-    auto* file =
-        app.add_option("-c,--config", options.file, "configuration")->capture_default_str();
-    app.add_flag("--check", options.check, "read the configuration, say what is wrong, and end");
-    app.add_flag("--identity", options.identity,
-                 "print the host's name, which it gives itself at its first start, and end");
-    CLI11_PARSE(app, argc, argv);
-    options.file_given = file->count() > 0;
-    const auto done = start(options);
-    if (!done) {
-        std::cerr << "mobility-client: " << done.error().message << '\n';
-        return 1;
-    }
-    return 0;
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
-    try {
-        return run_program(argc, argv);
-    } catch (const std::exception& e) {
-        std::cerr << "mobility-client: " << e.what() << '\n';
-        return 1;
-    }
+    return run_program(argc, argv, kText, start);
 }

@@ -4,8 +4,6 @@
 #include <spdlog/spdlog.h>
 #include <sys/resource.h>
 
-#include <CLI/CLI.hpp>
-#include <exception>
 #include <iostream>
 
 #include "config/config.hpp"
@@ -19,7 +17,6 @@ using namespace mobility::server;  // NOLINT(google-build-using-namespace)
 using tcpmigrate::Result;
 namespace asio = boost::asio;
 
-constexpr const char* kDefaultFile = "/etc/mobility-server/mobility-server.toml";
 constexpr const char* kFooter = R"(
 Files:
   /etc/mobility-server/mobility-server.toml   every setting, with its default
@@ -30,22 +27,10 @@ Start:
   openssl rand -hex 16 | install -m 640 -g mobility-server /dev/stdin /etc/mobility-server/tokens
   systemctl start mobility-server
   mobility-server --identity                  prints the name that clients need)";
-
-struct Options {
-    std::string file = kDefaultFile;
-    bool file_given = false;
-    bool check = false;
-    bool identity = false;
-};
-
-Result<Config> read_config(const Options& options) {
-    auto config = load_config(options.file);
-    // Without a file all is as it is by default; one that was named has to be there.
-    if (!config && config.error().is(ENOENT) && !options.file_given) {
-        return Config();
-    }
-    return config;
-}
+constexpr ProgramText kText{
+    "mobility-server",
+    "Tells hosts that have moved where their peers are, so that they can resume.", "the server",
+    "/etc/mobility-server/mobility-server.toml", kFooter};
 
 /// A descriptor for every channel, and some.
 void raise_descriptors(std::size_t channels, Log& log) {
@@ -63,7 +48,7 @@ void raise_descriptors(std::size_t channels, Log& log) {
 
 class Program {
   public:
-    Program(Options options, Config config, Name name, Tls tls, Admission admission)
+    Program(ProgramOptions options, Config config, Name name, Tls tls, Admission admission)
         : options_(std::move(options)),
           config_(std::move(config)),
           name_(name),
@@ -100,7 +85,7 @@ class Program {
 
   private:
     Result<void> reload() {
-        auto config = read_config(options_);
+        auto config = read_config(options_, load_config);
         auto admission = config ? admission_.reload() : Result<void>(config.error());
         if (admission) {
             log_->set_level(spdlog::level::from_str(config->log_level));
@@ -109,7 +94,7 @@ class Program {
         return admission;
     }
 
-    Options options_;
+    ProgramOptions options_;
     Config config_;
     Name name_;
     Tls tls_;
@@ -121,8 +106,8 @@ class Program {
     Supervisor supervisor_;
 };
 
-Result<void> start(const Options& options) {
-    auto config = read_config(options);
+Result<void> start(const ProgramOptions& options) {
+    auto config = read_config(options, load_config);
     if (!config) {
         return config.error();
     }
@@ -149,33 +134,8 @@ Result<void> start(const Options& options) {
         .run();
 }
 
-int run_program(int argc, char** argv) {
-    Options options;
-    CLI::App app("Tells hosts that have moved where their peers are, so that they can resume.");
-    app.footer(kFooter);
-    app.set_version_flag("--version", MOBILITY_VERSION);
-    auto* file =
-        app.add_option("-c,--config", options.file, "configuration")->capture_default_str();
-    app.add_flag("--check", options.check, "read the configuration, say what is wrong, and end");
-    app.add_flag("--identity", options.identity,
-                 "print the server's name, which it gives itself at its first start, and end");
-    CLI11_PARSE(app, argc, argv);
-    options.file_given = file->count() > 0;
-    const auto done = start(options);
-    if (!done) {
-        std::cerr << "mobility-server: " << done.error().message << '\n';
-        return 1;
-    }
-    return 0;
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
-    try {
-        return run_program(argc, argv);
-    } catch (const std::exception& e) {
-        std::cerr << "mobility-server: " << e.what() << '\n';
-        return 1;
-    }
+    return run_program(argc, argv, kText, start);
 }
