@@ -569,6 +569,47 @@ def test_confirm_is_lost_and_another_move(make_lab, kind):
     carry_on(lab, moves_on(lab, kind, f"ip daddr {lab.b.v4}"), RTT, times=2, missed=1)
 
 
+@pytest.mark.virtual
+@pytest.mark.parametrize("unheard", ["confirm", "last ack"])
+def test_another_move_in_vain(make_lab, unheard):
+    """A is told to go to a dead place before it knows that B has followed it, or B has not: there they meet again."""
+    lab = make_lab(rtt=RTT, at={"a": "g2"})
+    lab.a.sysctl("net.tcp_migrate.syn_retries", 2)
+    with Pair(lab) as pair:
+        new, dead = lab.a.attach("core"), lab.a.attach("g1")
+        cookie = pair.conn(lab.a)["cookie"]
+        with lab.a.family() as family, Losing(lab.b, f"ip saddr {dead.v4}", "input"):
+            with Losing(lab.net, f"ip {'daddr' if unheard == 'confirm' else 'saddr'} {lab.b.v4} {CONFIRM}") as losing:
+                family.migrate(cookie, new_local_addr=new.v4)
+                losing.lost(1, 0.002)
+                assert pair.conn(lab.a)["state"] == "mig-confirm"
+                family.migrate(cookie, new_local_addr=dead.v4)
+            pair.a.sendall(b"x" * 5000)
+            wait_for("A to wait", lambda: pair.conn(lab.a)["state"] == "mig-wait", 60)
+            began = time.monotonic()
+            pair.hear(pair.b, b"x" * 5000)
+            assert time.monotonic() - began < 16
+        agree(lab, pair.port)
+        assert pair.conn(lab.a)["local-addr"] == new.v4
+        pair.talk()
+
+
+@pytest.mark.virtual
+def test_dead_place_is_left_for_the_one_before(make_lab):
+    """A's old place still works when it waits at a dead one, and B has nothing to say: it goes on there."""
+    lab = make_lab(rtt=RTT, at={"a": "n1"})
+    lab.a.sysctl("net.tcp_migrate.syn_retries", 2)
+    with Pair(lab) as pair:
+        old, dead = lab.a.point, lab.a.attach("g1")
+        with lab.a.family() as family, Losing(lab.b, f"ip saddr {dead.v4}", "input"):
+            family.migrate_all(old.v4, dead.v4)
+            pair.a.sendall(b"x" * 5000)
+            pair.hear(pair.b, b"x" * 5000)
+        wait_for("both ends to rest", lambda: {pair.conn(host)["state"] for host in (lab.a, lab.b)} == {"idle"}, 5)
+        assert pair.conn(lab.a)["local-addr"] == old.v4
+        pair.talk()
+
+
 # ---- Late segments of another life of a tuple ----
 
 STRAYS = ["data to b", "ack to b", "confirm to b", "data to a", "ack to a"]

@@ -33,9 +33,11 @@ static void tcp_mig_fill_own_address(const struct tcp_migrate *mig,
 	}
 }
 
-int tcp_mig_send_request(struct sock *sk, struct tcp_migrate *mig)
+static int tcp_mig_xmit_request(struct sock *sk, const struct tcp_migrate *mig,
+				const struct tcp_mig_tuple *t, int ifindex,
+				u8 tcp_flags)
 {
-	struct tcp_mig_try *own = &mig->own;
+	const struct tcp_mig_try *own = &mig->own;
 	struct tcp_mig_mreq m = {
 		.sub = TCPMIG_SUB_MREQ,
 		.flags = own->key_id | tcp_mig_role_flag(mig),
@@ -44,17 +46,24 @@ int tcp_mig_send_request(struct sock *sk, struct tcp_migrate *mig)
 		.nonce = own->nonce,
 		.seq = own->isn,
 	};
+	u8 opt[TCPMIG_LEN_MREQ];
+
+	tcp_mig_fill_own_address(mig, t, &m);
+	tcp_mig_put_signed_mreq(mig, own->key_id, &m, opt);
+	return tcp_mig_xmit(sk, t, ifindex, own->isn,
+			    __tcp_migrate_ack(sk, tcp_sk(sk)->rcv_nxt),
+			    tcp_flags, false, opt, sizeof(opt));
+}
+
+int tcp_mig_send_request(struct sock *sk, struct tcp_migrate *mig)
+{
+	struct tcp_mig_try *own = &mig->own;
 	/* Nothing of this attempt has left the host yet. */
 	bool first = !own->tries || own->unsent;
-	u8 opt[TCPMIG_LEN_MREQ];
 	int err;
 
-	tcp_mig_fill_own_address(mig, &own->t, &m);
-	tcp_mig_put_signed_mreq(mig, own->key_id, &m, opt);
-	err = tcp_mig_xmit(sk, &own->t, own->ifindex, own->isn,
-			   __tcp_migrate_ack(sk, tcp_sk(sk)->rcv_nxt),
-			   own->nosyn ? TCPHDR_ACK : TCPHDR_SYN, false,
-			   opt, sizeof(opt));
+	err = tcp_mig_xmit_request(sk, mig, &own->t, own->ifindex,
+				   own->nosyn ? TCPHDR_ACK : TCPHDR_SYN);
 	own->unsent = first && err == -ENOBUFS;
 	own->tries++;
 	if (!first) {
@@ -224,8 +233,20 @@ int tcp_mig_start(struct sock *sk, const struct tcp_mig_tuple *t, int ifindex,
 	return 0;
 }
 
-/* Probe the current path: a request on the current tuple, without SYN, since
- * a SYN would not pass a NAPT's existing entry towards the inside.
+/* Where a command led may be dead for good, and the current path alive, though
+ * nobody says anything there; or the peer has not heard the CONFIRM that made it
+ * the current one. The same request goes there as well, if it is still ours; see
+ * tcp_mig_answered_here().
+ */
+static void tcp_mig_probe_here(struct sock *sk, struct tcp_migrate *mig,
+			       const struct tcp_mig_tuple *cur)
+{
+	if (!tcp_mig_xmit_request(sk, mig, cur, 0, TCPHDR_ACK))
+		MIG_INC(sock_net(sk), MSYNRETRANS);
+}
+
+/* Probe: a request where a command led and on the current tuple. There without
+ * SYN, since a SYN would not pass a NAPT's existing entry towards the inside.
  */
 void tcp_mig_probe(struct sock *sk, struct tcp_migrate *mig)
 {
@@ -233,16 +254,17 @@ void tcp_mig_probe(struct sock *sk, struct tcp_migrate *mig)
 	bool again = !own->valid || own->key_id != mig->key_send;
 	u8 tries = own->valid ? own->tries : 0;
 	struct tcp_mig_tuple cur;
+	bool here;
 
 	tcp_mig_sk_tuple(sk, &cur);
+	here = !own->valid || tcp_mig_tuple_eq(&cur, &own->t);
 	if (!own->valid) {
 		own->t = cur;
 		own->ifindex = 0;
 		own->trial = 0;
 		own->nosyn = 1;
 		own->turns = 0;
-	} else if (tcp_mig_tuple_eq(&cur, &own->t) &&
-		   (own->turns || !own->nosyn)) {
+	} else if (here && (own->turns || !own->nosyn)) {
 		/* A NAPT of ours may want a SYN; one of the peer's, or its
 		 * firewall, lets none in.
 		 */
@@ -254,6 +276,8 @@ void tcp_mig_probe(struct sock *sk, struct tcp_migrate *mig)
 		tcp_mig_new_try(sk, mig);
 	own->tries = tries;
 	tcp_mig_send_request(sk, mig);
+	if (!here)
+		tcp_mig_probe_here(sk, mig, &cur);
 }
 
 /* Return: false if the connection must end as in plain TCP. */
@@ -476,6 +500,34 @@ bool tcp_mig_is_answer(const struct tcphdr *th, const struct tcp_mig_opt *opt)
 	return opt->sub == TCPMIG_SUB_MANS || (th->syn && th->ack);
 }
 
+/* Is @t the current tuple, probed beside that of the attempt? */
+static bool tcp_mig_asked_here(const struct sock *sk,
+			       const struct tcp_migrate *mig,
+			       const struct tcp_mig_tuple *t)
+{
+	struct tcp_mig_tuple cur;
+
+	if (mig->state != TCP_MIGRATE_STATE_MIG_WAIT || mig->own.answered ||
+	    tcp_mig_tuple_eq(t, &mig->own.t))
+		return false;
+	tcp_mig_sk_tuple(sk, &cur);
+	return tcp_mig_tuple_eq(t, &cur);
+}
+
+/* The peer is reached on the current tuple: the attempt ends there. */
+static void tcp_mig_answered_here(struct tcp_migrate *mig,
+				  const struct tcp_mig_tuple *t)
+{
+	struct tcp_mig_try *own = &mig->own;
+
+	tcp_mig_alias_retire(mig, &own->t);
+	own->t = *t;
+	own->ifindex = 0;
+	own->nosyn = 1;
+	own->turns = 0;
+	own->rexmit = 1;
+}
+
 void tcp_mig_rcv_answer(struct sock *sk, struct tcp_migrate *mig,
 			struct sk_buff *skb, const struct tcp_mig_tuple *t,
 			const struct tcp_mig_opt *opt)
@@ -484,8 +536,10 @@ void tcp_mig_rcv_answer(struct sock *sk, struct tcp_migrate *mig,
 	struct tcp_mig_try *own = &mig->own;
 	bool bound = opt->sub == TCPMIG_SUB_MANS;
 	struct tcp_mig_mreq m;
+	bool here;
 
-	if (!own->valid || !tcp_mig_tuple_eq(t, &own->t) ||
+	here = bound && !th->syn && tcp_mig_asked_here(sk, mig, t);
+	if (!own->valid || !(here || tcp_mig_tuple_eq(t, &own->t)) ||
 	    (th->syn && TCP_SKB_CB(skb)->ack_seq != own->isn + 1) ||
 	    (bound && opt->reqno != (u8)own->reqno)) {
 		MIG_INC(sock_net(sk), BADANSWER);
@@ -504,6 +558,8 @@ void tcp_mig_rcv_answer(struct sock *sk, struct tcp_migrate *mig,
 			tcp_mig_send_confirm(sk, mig);
 		return;
 	}
+	if (here)
+		tcp_mig_answered_here(mig, t);
 	if (after(m.reqno, mig->seen))
 		mig->seen = m.reqno;
 	own->unbound = !bound;
