@@ -268,6 +268,8 @@ std::string remedy(int errno_value) {
             return "there must be a route from the new local address (`ip route get REMOTE from "
                    "LOCAL`)";
         case EBUSY:
+            return "the key is in use: add the new one with another --id and promote that, or wait "
+                   "for the end of the migration under way (`migrate-ctl monitor`)";
         case EALREADY:
         case EINPROGRESS:
             return "a migration is under way; `migrate-ctl monitor` shows its end";

@@ -305,6 +305,25 @@ def test_key_in_use_is_not_removed(pair):
     pair.unharmed(moves=1)
 
 
+def test_key_in_use_does_not_become_another(pair):
+    """What is promoted or demanded stays, the same secret once more is no change; one that is only accepted may be replaced."""
+    def others():
+        key(pair, pair.lab.a, "add", 1, SECRET)
+        with pytest.raises(OSError) as error:
+            key(pair, pair.lab.a, "add", 1, OTHER)
+        assert error.value.errno == errno.EBUSY
+
+    key(pair, pair.lab.a, "add", 1, OTHER)
+    both(pair, "add", "promote")
+    others()
+    both(pair, "exclusive")
+    others()
+    moves = Moves(pair)
+    moves.both(1, 1)
+    key(pair, pair.lab.a, "remove")
+    key(pair, pair.lab.a, "add", 1, OTHER)
+
+
 # ---- Policy ----
 
 def goes(pair, new):

@@ -6,6 +6,7 @@
  * network namespace. Events and dumps hold no secrets; tokens are shown to
  * administrators only.
  */
+#include <crypto/algapi.h>
 #include <linux/sock_diag.h>
 #include <net/genetlink.h>
 #include <net/sock.h>
@@ -667,19 +668,6 @@ int tcp_migrate_nl_abort_doit(struct sk_buff *skb, struct genl_info *info)
 	return err;
 }
 
-static int tcp_mig_key_add(struct tcp_migrate *mig, u8 id, const u8 *secret)
-{
-	if (!mig->keys) {
-		mig->keys = kzalloc(TCPMIG_KEYS * TCPMIG_KEY_LEN, GFP_KERNEL);
-		if (!mig->keys)
-			return -ENOMEM;
-	}
-	tcp_mig_key_strong(mig->keys[id], secret, tcp_mig_key_active(mig),
-			   tcp_mig_key_passive(mig));
-	mig->key_mask |= BIT(id);
-	return 0;
-}
-
 /* What was begun with a key that goes must not be finished with its zeroes. */
 static void tcp_mig_forget_key(struct tcp_migrate *mig, u8 id)
 {
@@ -700,6 +688,35 @@ static bool tcp_mig_key_busy(const struct tcp_mig_try *own, u8 id)
 {
 	return own->valid && (own->key_id == id ||
 			      (own->unbound && own->peer_key_id == id));
+}
+
+/* One that is in use cannot become another: the peer would not know when. */
+static int tcp_mig_key_add(struct tcp_migrate *mig, u8 id, const u8 *secret)
+{
+	u8 key[TCPMIG_KEY_LEN];
+	int err = 0;
+
+	if (!mig->keys) {
+		mig->keys = kzalloc(TCPMIG_KEYS * TCPMIG_KEY_LEN, GFP_KERNEL);
+		if (!mig->keys)
+			return -ENOMEM;
+	}
+	tcp_mig_key_strong(key, secret, tcp_mig_key_active(mig),
+			   tcp_mig_key_passive(mig));
+	if ((mig->key_mask & BIT(id)) &&
+	    crypto_memneq(mig->keys[id], key, sizeof(key))) {
+		if (mig->key_send == id || mig->key_only == id ||
+		    tcp_mig_key_busy(&mig->own, id))
+			err = -EBUSY;
+		else
+			tcp_mig_forget_key(mig, id);
+	}
+	if (!err) {
+		memcpy(mig->keys[id], key, sizeof(key));
+		mig->key_mask |= BIT(id);
+	}
+	memzero_explicit(key, sizeof(key));
+	return err;
 }
 
 /* Two phases: add at both ends, then promote, then demand. */

@@ -8,7 +8,7 @@
 // Errors carry the kernel's errno: ENOENT (no such connection, or no such
 // family when opening), EPERM (CAP_NET_ADMIN is needed), EOPNOTSUPP (the
 // connection is not migratable), EADDRNOTAVAIL, EADDRINUSE, ENETUNREACH (the
-// target), EBUSY (a migration is under way).
+// target), EBUSY (the key is in use).
 #pragma once
 
 #include <map>
