@@ -3,7 +3,8 @@
 
 Each class starts its programs when it is made. received() is how much the
 receiving program has, until() waits for so much of it, finish() waits for the
-end and compares checksums. A is the opener in all of them.
+end and compares checksums. A is the opener in all of them, unless another is
+named: then A and B have changed places in what is said here.
 """
 
 import subprocess
@@ -25,9 +26,9 @@ class Traffic:
     port = programs.HTTP
     every = 0.0005      # seconds between two looks at what has come
 
-    def __init__(self, lab: Lab, v6: bool = False, size: int = SIZE) -> None:
-        self.a: Host = lab.a
-        self.b: Host = lab.b
+    def __init__(self, lab: Lab, v6: bool = False, size: int = SIZE, opener: str = "a") -> None:
+        self.a: Host = lab.hosts[opener]
+        self.b: Host = lab.hosts["b" if opener == "a" else "a"]
         self.v6, self.size = v6, size
         self.where = f"[{self.b.v6}]" if v6 else self.b.v4
         self.child: subprocess.Popen[Any]
