@@ -7,12 +7,13 @@ when it accepts connections.
 """
 
 import hashlib
+import ipaddress
 import os
 import pathlib
 import subprocess
 from typing import Any
 
-from .topology import Host, wait_for
+from .topology import Host, Node, Segment, wait_for
 
 HTTP, SSH, IPERF, PGSQL, RSYNC = 80, 22, 5201, 5432, 873
 
@@ -39,7 +40,7 @@ def listening(host: Host, port: int, child: subprocess.Popen[Any] | None = None)
     wait_for(f"{host.name} to listen on port {port}", check, every=0.02)
 
 
-def home(host: Host, name: str) -> pathlib.Path:
+def home(host: Node, name: str) -> pathlib.Path:
     """A directory for a program of a host."""
     path = pathlib.Path("/tmp/lab") / host.name / name
     path.mkdir(parents=True, exist_ok=True)
@@ -137,3 +138,33 @@ def rsyncd(host: Host, root: pathlib.Path) -> None:
                               f"[files]\npath = {root}\nread only = no\n")
     child = host.popen(["rsync", "--daemon", "--no-detach", f"--config={top}/conf"])
     listening(host, RSYNC, child)
+
+
+def dnsmasq(segment: Segment, v4: ipaddress.IPv4Network | None = None, v6: ipaddress.IPv6Network | None = None,
+            lease: int = 120) -> subprocess.Popen[Any]:
+    """A DHCP server and router advertisements for a segment, from its box; other networks than its own, if given.
+
+    A network's router has to have its last address but one. lease is in seconds, for both families.
+    """
+    box, net = segment.box, v4 or segment.net4
+    top = home(box, f"dnsmasq-{segment.name}")
+    child = box.popen(["dnsmasq", "-k", "-C", "/dev/null", "-p", "0", "-i", segment.name, "-z", "-I", "lo", "-K",
+                       "--no-ping", "-u", "root", "-x", f"{top}/pid", "-l", f"{top}/leases", "--log-facility",
+                       f"{top}/log", "--log-dhcp", f"--dhcp-option=option:router,{net[-2]}", "--enable-ra",
+                       f"--dhcp-range={net[100]},{net[150]},{net.netmask},{lease}",
+                       f"--dhcp-range={v6.network_address if v6 else segment.net6.network_address},ra-only,64,{lease}",
+                       f"--ra-param={segment.name},10,{2 * lease}"])
+    wait_for(f"dnsmasq of {segment.name} to be there",
+             lambda: child.poll() is not None or pathlib.Path(f"{top}/pid").exists(), every=0.02)
+    if child.returncode is not None:
+        raise RuntimeError(f"dnsmasq of {segment.name}: {pathlib.Path(f'{top}/log').read_text()}")
+    return child
+
+
+def dhcpcd(host: Host) -> subprocess.Popen[Any]:
+    """A DHCP client on all interfaces of a host, which leaves names and the clock alone."""
+    top = home(host, "dhcpcd")
+    (top / "conf").write_text("duid\npersistent\nnohook resolv.conf, hostname, timesyncd, chrony, ntp\n"
+                              "option classless_static_routes\nslaac hwaddr\nnoipv4ll\n")
+    with open(top / "log", "wb") as log:
+        return host.popen(["dhcpcd", "-B", "-d", "-f", str(top / "conf")], stdout=log, stderr=log)

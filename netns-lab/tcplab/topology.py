@@ -316,17 +316,43 @@ class Host(Node):
 
     def _plug(self, seg: Segment, p: Point) -> None:
         """The veth pair between host and segment."""
-        link = self.lab.link_at(p.place)
+        self._cable(seg, p, _mac(p.v4))
         # Who is whose neighbour is settled beforehand: asking would take a
         # round trip of the link, and times would not be exact.
-        seg.box.ip(f"link add {p.dev} netns {self.name} address {_mac(p.v4)} mtu {link.mtu} type veth "
-                   f"peer name {p.peer} netns {seg.box.name} mtu {link.mtu}",
-                   f"link set {p.peer} master {seg.name} up",
-                   f"neigh replace {p.v4} lladdr {_mac(p.v4)} dev {seg.name} nud permanent",
+        seg.box.ip(f"neigh replace {p.v4} lladdr {_mac(p.v4)} dev {seg.name} nud permanent",
                    f"neigh replace {p.v6} lladdr {_mac(p.v4)} dev {seg.name} nud permanent")
+
+    def _cable(self, seg: Segment, p: Point, mac: str) -> None:
+        link = self.lab.link_at(p.place)
+        seg.box.ip(f"link add {p.dev} netns {self.name} address {mac} mtu {link.mtu} type veth "
+                   f"peer name {p.peer} netns {seg.box.name} mtu {link.mtu}",
+                   f"link set {p.peer} master {seg.name} up")
         self.plain(p.dev)
         seg.box.plain(p.peer)
         self.shape(seg, p)
+
+    def plug(self, place: str) -> Point:
+        """A new interface at place without any address: those are for DHCP and router advertisements to give."""
+        seg = self.lab.segment(place)
+        self._count += 1
+        point = Point(place, f"eth{self._count}", f"{self.name}-eth{self._count}", "", "", 0)
+        self._cable(seg, point, _mac(seg.fresh()[0]))
+        self.points.append(point)
+        self.carrier(point, True)
+        return point
+
+    def carrier(self, point: Point, there: bool) -> None:
+        """Pulls an interface's cable out, or puts it in."""
+        seg = self.lab.segment(point.place)
+        seg.box.ip(f"link set {point.peer} {'up' if there else 'down'}")
+        self.ip(f"link set {point.dev} up")
+        self.linked(point.dev)
+        seg.box.linked(point.peer, seg.name)
+
+    def unplug(self, point: Point) -> None:
+        """Takes away an interface that plug() made."""
+        self.points.remove(point)
+        self.ip(f"link del {point.dev}")
 
     def shape(self, seg: Segment, p: Point) -> None:
         """Makes the link as the lab now says."""
