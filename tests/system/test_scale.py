@@ -356,6 +356,23 @@ def test_make_before_break_repeats_nothing(ticking):
     assert [repeated(ticking.lab, host, ticking.port) for host in "ab"] == [0, 0]
 
 
+@pytest.mark.virtual
+@pytest.mark.parametrize("kind", [Download, Upload])
+def test_old_path_has_died_when_a_trial_begins(make_lab, kind):
+    """What was in flight there is sent again at once, on the path that was tried."""
+    rtt = 0.02
+    lab = make_lab(rtt=rtt, at={"a": "g2"})
+    traffic = kind(lab, size=SIZE)
+    traffic.until(SIZE // 4)
+    old, new = lab.a.point, lab.a.attach("core")
+    with Losing(lab.net, f"ip saddr {old.v4} counter drop; ip daddr {old.v4} drop"), lab.a.family() as family:
+        time.sleep(rtt)
+        family.migrate_all(old.v4, new.v4, TRIAL)
+        # Two round trips until A commits, one more for B to hear what A has. An RTO takes longer.
+        assert traffic.resumed() < 3.2 * rtt
+        traffic.finish()
+
+
 DEAD = {
     "all": "ip saddr {0}",
     "all but SYNs": "ip saddr {0} tcp flags & syn == 0",

@@ -106,6 +106,7 @@ struct tcp_mig_try {
 	u8	unsent:1,	/* the device's queue was full */
 		refused:1,	/* nosyn since an RST answered the MSYN */
 		crossed:1,	/* the peer's request was answered as one with it */
+		heard:1,	/* the old path has brought something since */
 		turns:1;	/* in MIG_WAIT, with and without SYN in turn */
 };
 

@@ -212,6 +212,7 @@ int tcp_mig_start(struct sock *sk, const struct tcp_mig_tuple *t, int ifindex,
 			 !mig->gate;
 	mig->own.nosyn = same && (flags & TCP_MIGRATE_MIGRATE_FLAGS_NO_SYN);
 	mig->own.turns = 0;
+	mig->own.heard = 0;
 	tcp_mig_new_try(sk, mig);
 	err = tcp_mig_send_request(sk, mig);
 	if (err && mig->own.trial) {
@@ -326,6 +327,26 @@ static void tcp_mig_make_confirm(struct tcp_migrate *mig)
 	memzero_explicit(key, sizeof(key));
 }
 
+/* A trial leaves a path that delivers what is in flight, unless nothing has
+ * come there since. The peer is told, and has to judge by that.
+ */
+static bool tcp_mig_old_path_alive(const struct tcp_mig_try *own)
+{
+	return own->trial && own->heard;
+}
+
+/* What was sent after a trial began may still be on its way on a slow old path,
+ * even if that is silent.
+ */
+static bool tcp_mig_flight_alive(struct sock *sk, const struct tcp_mig_try *own)
+{
+	const struct sk_buff *skb = tcp_rtx_queue_head(sk);
+
+	if (!own->trial || own->heard || !skb)
+		return own->trial;
+	return (s32)((u32)tcp_skb_timestamp_us(skb) - own->sent_us) >= 0;
+}
+
 static void tcp_mig_xmit_confirm(struct sock *sk,
 				 const struct tcp_migrate *mig, u32 seq)
 {
@@ -333,7 +354,7 @@ static void tcp_mig_xmit_confirm(struct sock *sk,
 	u8 opt[TCPMIG_LEN_CONFIRM];
 
 	tcp_mig_put_confirm(opt, own->key_id | tcp_mig_role_flag(mig) |
-				 (own->trial ? TCPMIG_F_ALIVE : 0),
+				 (tcp_mig_old_path_alive(own) ? TCPMIG_F_ALIVE : 0),
 			    own->reqno, tcp_mig_token(mig->key_peer),
 			    mig->confirm);
 	tcp_mig_xmit(sk, &own->t, own->ifindex, seq, own->peer_isn + 1,
@@ -366,6 +387,7 @@ void tcp_mig_send_confirm(struct sock *sk, struct tcp_migrate *mig)
 static int tcp_mig_commit_own(struct sock *sk, struct tcp_migrate *mig)
 {
 	struct tcp_mig_try *own = &mig->own;
+	bool alive = tcp_mig_flight_alive(sk, own);
 	struct tcp_mig_tuple cur;
 	int err;
 
@@ -380,11 +402,11 @@ static int tcp_mig_commit_own(struct sock *sk, struct tcp_migrate *mig)
 	/* The same tuple can be another path: behind another NAPT. */
 	if (!own->nosyn) {
 		tcp_mig_begin_path(sk, mig, own->peer_isn);
-		/* A trial's old path brings acknowledgments itself. */
-		if (!own->trial)
+		/* An old path that lives brings acknowledgments itself. */
+		if (!alive)
 			tcp_mig_acked(sk, own->peer_rcv);
-		tcp_mig_reset_path(sk, own->trial ? 0 : own->rtt_us,
-				   own->peer_mss, own->trial);
+		tcp_mig_reset_path(sk, alive ? 0 : own->rtt_us, own->peer_mss,
+				   alive);
 	}
 	if (own->unbound && after(own->peer_reqno, own->reqno))
 		tcp_mig_set_committed(mig, own->peer_reqno, false);

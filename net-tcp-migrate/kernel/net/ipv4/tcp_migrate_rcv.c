@@ -516,8 +516,11 @@ static bool tcp_mig_rcv(struct sock *sk, struct tcp_migrate *mig,
 		tcp_mig_old_paws(sk, mig, skb);
 		return false;
 	}
-	if (mig->state > TCP_MIGRATE_STATE_IDLE && tcp_mig_acceptable(sk, skb))
+	if (mig->state > TCP_MIGRATE_STATE_IDLE &&
+	    tcp_mig_acceptable(sk, skb)) {
+		mig->own.heard = 1;
 		tcp_mig_path_used(sk, mig);
+	}
 	if (sk->sk_state == TCP_CLOSE)
 		return tcp_mig_discard(skb);
 	tcp_mig_track_path(sk, mig, skb);
