@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from daemons import Client, Server, nobody
 from tcplab import programs
+from tcplab.daemons import Client, Server, nobody
 from tcplab.topology import wait_for
 from traffic import SIZE, Both, Download, Idle, Psql, Upload
 

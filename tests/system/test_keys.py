@@ -306,7 +306,7 @@ def test_key_in_use_is_not_removed(pair):
 
 
 def test_key_in_use_does_not_become_another(pair):
-    """What is promoted or demanded stays, the same secret once more is no change; one that is only accepted may be replaced."""
+    """What is promoted or demanded stays, the same secret once more is no change; one that is only accepted may go."""
     def others():
         key(pair, pair.lab.a, "add", 1, SECRET)
         with pytest.raises(OSError) as error:

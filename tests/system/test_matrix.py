@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from daemons import Client, Server, nobody
+from tcplab.daemons import Client, Server, nobody
 from traffic import SIZE, STREAMS
 
 RTT = 0.05

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from daemons import Client, Server, nobody
+from tcplab.daemons import Client, Server, nobody
 from tcplab.topology import wait_for
 from traffic import SIZE, STREAMS, Both, Download, Idle, Upload
 

@@ -11,8 +11,8 @@ import socket
 import subprocess
 from typing import Any
 
-from tcplab import programs
-from tcplab.topology import CTL, Host, Point, wait_for
+from . import programs
+from .topology import CTL, Host, Point, wait_for
 
 BIN = CTL.parent
 SERVER_PORT, PEER_PORT = 7790, 7791
