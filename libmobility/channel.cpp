@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "libmobility/address.hpp"
+#include "libmobility/within.hpp"
 
 namespace mobility {
 
@@ -239,16 +240,53 @@ std::chrono::microseconds Channel::rtt() {
     return std::chrono::microseconds(failed == 0 ? info.tcpi_rtt : 0);
 }
 
-void Channel::close() {
-    if (!socket_.is_open()) {
-        return;
-    }
+void Channel::say_goodbye() {
     if (SSL_is_init_finished(ssl_.get()) != 0) {
         SSL_shutdown(ssl_.get());
     }
     ERR_clear_error();
+}
+
+void Channel::close() {
+    if (!socket_.is_open()) {
+        return;
+    }
+    say_goodbye();
     boost::system::error_code ignored;
     socket_.close(ignored);
+}
+
+Awaitable<void> Channel::drain() {
+    for (std::size_t taken = 0; taken < kMostAfterEnd && socket_.is_open();) {
+        // Past TLS: nobody will look at it. With MSG_TRUNC nothing is copied.
+        const auto got =
+            ::recv(socket_.native_handle(), nullptr, kMaxFrame, MSG_DONTWAIT | MSG_TRUNC);
+        if (got > 0) {
+            taken += static_cast<std::size_t>(got);
+            continue;
+        }
+        if (got == 0 || (errno != EAGAIN && errno != EINTR)) {
+            break;
+        }
+        const auto more = co_await wait_for(SSL_ERROR_WANT_READ, 0);
+        if (!more) {
+            co_return more.error();
+        }
+    }
+    co_return Result<void>{};
+}
+
+asio::awaitable<void> Channel::finish(std::chrono::steady_clock::duration patience) {
+    if (!socket_.is_open()) {
+        co_return;
+    }
+    say_goodbye();
+    boost::system::error_code ended;
+    socket_.shutdown(tcp::socket::shutdown_send, ended);
+    if (!ended) {
+        static_cast<void>(co_await within(patience, drain()));
+    }
+    socket_.close(ended);
 }
 
 }  // namespace mobility

@@ -70,8 +70,16 @@ class Channel {
     /// Returns when the kernel has taken all of it.
     Awaitable<void> write(std::string message);
 
-    /// Says so to the peer if that needs no waiting, and closes the socket.
+    /// Says so to the peer if that needs no waiting, and closes the socket. What the peer has
+    /// said meanwhile makes a reset of it, which can overtake the last message.
     void close();
+
+    /// The same in order, after the last message: what the peer says until it has closed its
+    /// end is thrown away; for so long at most, and up to kMostAfterEnd bytes. No read() or
+    /// write() is under way then; close() ends it.
+    boost::asio::awaitable<void> finish(std::chrono::steady_clock::duration patience);
+
+    static constexpr std::size_t kMostAfterEnd = 4 * kMaxFrame;
 
     [[nodiscard]] const Name& peer() const { return peer_; }
     /// "198.51.100.1:4321", the peer's address when the channel was made.
@@ -100,6 +108,9 @@ class Channel {
     Awaitable<int> repeat(Call call);
     /// What an OpenSSL call that has failed needs: waits, or says why it cannot.
     Awaitable<void> wait_for(int ssl_error, int system_error);
+    /// Takes what comes, until the peer has ended the connection.
+    Awaitable<void> drain();
+    void say_goodbye();
     Error error(int code, const std::string& what) const;
 
     boost::asio::ip::tcp::socket socket_;

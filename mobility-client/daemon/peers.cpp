@@ -27,6 +27,7 @@ using tcpmigrate::State;
 using Time = std::chrono::steady_clock::time_point;
 
 constexpr std::size_t kMaxUnsent = 1 << 20;  ///< bytes that a peer has not taken
+constexpr std::chrono::seconds kParting(5);  ///< for the last word to arrive
 
 Time now() {
     return std::chrono::steady_clock::now();
@@ -50,7 +51,9 @@ struct Peers::Link {
     std::deque<std::string> out;
     std::size_t unsent = 0;  ///< bytes in `out`
     bool writing = false;
-    bool open = false;  ///< the Session was, and has been told of
+    bool broken = false;                    ///< nothing can be written any more
+    asio::steady_timer* written = nullptr;  ///< to be cancelled when all is written
+    bool open = false;                      ///< the Session was, and has been told of
 };
 
 Peers::Peers(asio::io_context& io, const Tls& tls, const Name& self, Trust& trust,
@@ -99,6 +102,9 @@ void Peers::stop() {
         listener.stop();
     }
     for (const auto& [name, link] : links_) {
+        link->channel->close();
+    }
+    for (const auto& link : parting_) {
         link->channel->close();
     }
     for (auto* timer : making_) {
@@ -434,21 +440,39 @@ Awaitable<void> Peers::talk(std::unique_ptr<Channel> channel, bool opener) {
         counters_.refused++;
         log_->warn("event=peer-refused host={} address={} why=\"{}\"", name.to_string(),
                    link->there.to_string(), trusted.error().message);
-        const auto bytes = encode(ToPeer(PeerRefused{PeerRefused::Why::Policy, "not trusted"}));
-        static_cast<void>(co_await within(config_.introduction, link->channel->write(bytes)));
+        send(link, {PeerRefused{PeerRefused::Why::Policy, "not trusted"}});
         ended = trusted.error();
     } else if (!take_place(link)) {
-        ended = make_error(EALREADY, "another channel with this host is being made");
+        const std::string why = "another channel with this host is being made";
+        send(link, {PeerRefused{PeerRefused::Why::NoReason, why}});
+        ended = make_error(EALREADY, why);
     } else {
         ended = co_await converse(link);
         count(link->session);
     }
-    link->channel->close();
-    prover_.forget(cookie);
     if (const auto known = links_.find(name); known != links_.end() && known->second == link) {
         links_.erase(known);
     }
+    asio::co_spawn(io_, part(link), asio::detached);
     co_return ended;
+}
+
+asio::awaitable<void> Peers::part(LinkPtr link) {
+    if (!stopping_) {
+        parting_.insert(link);
+        asio::steady_timer pause(io_, kParting);
+        link->written = &pause;
+        if (link->writing) {
+            co_await pause.async_wait(kNoThrow);
+        }
+        link->written = nullptr;
+        if (!link->writing) {
+            co_await link->channel->finish(kParting);
+        }
+        parting_.erase(link);
+    }
+    link->channel->close();
+    prover_.forget(link->cookie);
 }
 
 Awaitable<void> Peers::converse(LinkPtr link) {
@@ -475,12 +499,6 @@ Awaitable<void> Peers::converse(LinkPtr link) {
         if (session.state() == Session::State::Open) {
             opened(link);
         }
-    }
-    // What says why is on its way yet.
-    asio::steady_timer pause(io_);
-    for (int i = 0; i < 10 && link->writing; i++) {
-        pause.expires_after(std::chrono::milliseconds(20));
-        co_await pause.async_wait(kNoThrow);
     }
     co_return make_error(
         ECONNABORTED, session.reason().empty() ? "the peer ended the exchange" : session.reason());
@@ -518,6 +536,9 @@ void Peers::opened(const LinkPtr& link) {
 }
 
 void Peers::send(const LinkPtr& link, const Session::Messages& messages) {
+    if (link->broken) {
+        return;
+    }
     for (const auto& message : messages) {
         auto bytes = encode(message);
         link->unsent += bytes.size();
@@ -541,12 +562,15 @@ asio::awaitable<void> Peers::write_all(LinkPtr link) {
         const auto written = co_await link->channel->write(std::move(bytes));
         link->unsent -= size;
         if (!written) {
+            // The channel has ended, but for what the peer has said before: perhaps why.
+            link->broken = true;
             link->out.clear();
-            link->channel->close();
-            break;
         }
     }
     link->writing = false;
+    if (link->written != nullptr) {
+        link->written->cancel();
+    }
 }
 
 void Peers::count(const Session& session) {

@@ -143,6 +143,8 @@ class Peers {
     /// May this channel be the one of its two hosts? Ends the other one if so.
     bool take_place(const LinkPtr& link);
     Awaitable<void> converse(LinkPtr link);
+    /// Has the last word arrive, and closes the channel.
+    boost::asio::awaitable<void> part(LinkPtr link);
     void opened(const LinkPtr& link);
     void send(const LinkPtr& link, const Session::Messages& messages);
     boost::asio::awaitable<void> write_all(LinkPtr link);
@@ -165,6 +167,7 @@ class Peers {
     PeerCounters counters_;
     std::list<Listener> listeners_;
     std::map<Name, LinkPtr> links_;
+    std::set<LinkPtr> parting_;                          ///< that are no one's channel any more
     std::map<Address, std::size_t> strangers_;           ///< being made by others
     std::map<Address, std::set<std::uint64_t>> wanted_;  ///< opened here, and not proved
     std::map<std::uint64_t, Address> wanted_at_;         ///< the same, by cookie

@@ -233,7 +233,9 @@ Awaitable<Service::SessionPtr> Service::refuse(Channel& channel, Refused::Why wh
     text.resize(std::min(text.size(), kMaxText));
     const auto bytes = encode(ToHost(Refused{why, text, {}}));
     const auto said = co_await channel.write(bytes);
-    channel.close();
+    if (said) {
+        co_await channel.finish(kLastWord);
+    }
     co_return make_error(EACCES, channel.peer().to_string() + ": " + text +
                                      (said ? "" : " (" + said.error().message + ")"));
 }
@@ -316,8 +318,12 @@ Awaitable<void> Service::listen_to(const SessionPtr& session) {
 Awaitable<void> Service::malformed(Session& session, std::string what) {
     counters_.refused.at(static_cast<std::size_t>(Refused::Why::Malformed))++;
     if (!session.writing) {
+        session.writing = true;  // nobody else says anything any more
         const auto last = encode(ToHost(Refused{Refused::Why::Malformed, what, {}}));
-        static_cast<void>(co_await within(kLastWord, session.channel->write(last)));
+        const auto said = co_await within(kLastWord, session.channel->write(last));
+        if (said) {
+            co_await session.channel->finish(kLastWord);
+        }
     }
     co_return make_error(EBADMSG, what);
 }

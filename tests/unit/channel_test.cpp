@@ -161,6 +161,60 @@ TEST_F(ChannelTest, AnEndInOrderIsToldFromABrokenOne) {
     });
 }
 
+TEST_F(ChannelTest, WhatWasSaidLastArrivesAlthoughMuchIsUnread) {
+    on_channel([this](Made client, Made server) -> asio::awaitable<void> {
+        // More than the sockets hold: it is under way when the other end finishes.
+        const std::string big(kMaxFrame, 'b');
+        bool refused = false;
+        asio::co_spawn(
+            io,
+            [&]() -> asio::awaitable<void> {
+                while (co_await (*client)->write(big)) {
+                }
+                refused = true;
+            },
+            asio::detached);
+        for (int i = 0; i < 100; i++) {
+            co_await asio::post(io, asio::use_awaitable);
+        }
+        EXPECT_TRUE(co_await (*server)->write("because"));
+        co_await (*server)->finish(std::chrono::hours(1));
+        while (!refused) {
+            co_await asio::post(io, asio::use_awaitable);
+        }
+        EXPECT_EQ(*co_await (*client)->read(), "because");
+        EXPECT_TRUE((co_await (*client)->read()).error().is(EPIPE));
+    });
+}
+
+TEST_F(ChannelTest, FinishingWaitsForThePeerAndNotForEver) {
+    on_channel([this](Made client, Made server) -> asio::awaitable<void> {
+        bool over = false;
+        asio::co_spawn(
+            io,
+            [&]() -> asio::awaitable<void> {
+                co_await (*server)->finish(std::chrono::hours(1));
+                over = true;
+            },
+            asio::detached);
+        EXPECT_TRUE((co_await (*client)->read()).error().is(EPIPE));
+        EXPECT_FALSE(over);
+        (*client)->close();
+        while (!over) {
+            co_await asio::post(io, asio::use_awaitable);
+        }
+    });
+    on_channel([](Made /*client*/, Made server) -> asio::awaitable<void> {
+        co_await (*server)->finish(std::chrono::milliseconds(1));
+        EXPECT_FALSE((*server)->socket().is_open());
+    });
+    on_channel([this](Made /*client*/, Made server) -> asio::awaitable<void> {
+        asio::post(io, [&] { (*server)->close(); });
+        co_await (*server)->finish(std::chrono::hours(1));
+        co_await (*server)->finish(std::chrono::hours(1));
+    });
+}
+
 TEST_F(ChannelTest, WritingToAnEndThatIsGoneIsAnErrorNotASignal) {
     on_channel([](Made client, Made server) -> asio::awaitable<void> {
         client->reset();
