@@ -20,8 +20,7 @@ Result<ToServer> decode(const v1::Hello& in) {
     Reader read;
     return read.result<ToServer>(
         Hello{in.version(), read.text(in.software()), read.text(in.enrolment()),
-              read.list(in.tickets(), kMaxTickets, "more than 64 tickets",
-                        [&](const auto& one) { return read.ticket(one); })},
+              read.tickets(in.tickets(), kMaxTickets, "more than 64 tickets")},
         "Hello");
 }
 

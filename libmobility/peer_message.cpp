@@ -37,8 +37,9 @@ ServerPlace decode_server(Reader& read, const v1::Server& in) {
 
 template <typename Field>
 std::vector<ServerPlace> decode_servers(Reader& read, const Field& field) {
-    return read.list(field, kMaxServers, "more than 8 servers",
-                     [&](const auto& one) { return decode_server(read, one); });
+    return read.distinct(read.list(field, kMaxServers, "more than 8 servers",
+                                   [&](const auto& one) { return decode_server(read, one); }),
+                         "the same server twice", [](const ServerPlace& one) { return one.host; });
 }
 
 /// Places in a list of servers that the other end has sent.
@@ -54,17 +55,19 @@ std::vector<std::uint32_t> decode_usable(Reader& read, const Field& field) {
 
 template <typename Field>
 std::vector<Ticket> decode_tickets(Reader& read, const Field& field) {
-    return read.list(field, kMaxServers, "more than 8 tickets",
-                     [&](const auto& one) { return read.ticket(one); });
+    return read.tickets(field, kMaxServers, "more than 8 tickets");
 }
 
 template <typename Field>
 std::vector<ConnectionProof> decode_proofs(Reader& read, const Field& field) {
-    return read.list(field, kMaxProofs, "more than 1024 connections", [&](const auto& one) {
+    auto proofs = read.list(field, kMaxProofs, "more than 1024 connections", [&](const auto& one) {
         return ConnectionProof{read.port(one.own()), read.port(one.peer()),
                                read.template bytes<32>(one.proof(), "no proof of 32 bytes"),
                                one.keyed()};
     });
+    // Not by the ports: two of a host with several addresses may have the same.
+    return read.distinct(std::move(proofs), "the same proof twice",
+                         [](const ConnectionProof& one) { return one.proof; });
 }
 
 template <typename Field>

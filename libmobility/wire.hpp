@@ -11,8 +11,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <iterator>
+#include <set>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -82,12 +84,31 @@ class Reader {
         return out;
     }
 
+    /// The list, if no two of it are the same by `key`: who has something done many times
+    /// by one message pays for one.
+    template <typename List, typename Key>
+    List distinct(List list, const char* what, Key key) {
+        using Value = std::decay_t<decltype(key(*list.begin()))>;
+        std::set<Value> seen;
+        for (const auto& one : list) {
+            require(seen.insert(key(one)).second, what);
+        }
+        return list;
+    }
+
     /// At least one.
     template <typename Field, typename One>
     auto connections(const Field& field, One one) {
         const char* what = "not 1 to 2048 connections";
         require(!field.empty(), what);
-        return list(field, kMaxConnections, what, one);
+        return distinct(list(field, kMaxConnections, what, one), "the same connection twice",
+                        [](const auto& c) { return std::pair(c.own, c.peer); });
+    }
+
+    template <typename Field>
+    std::vector<Ticket> tickets(const Field& field, std::size_t most, const char* what) {
+        return distinct(list(field, most, what, [&](const auto& one) { return ticket(one); }),
+                        "the same ticket twice", [](const Ticket& one) { return one.signature; });
     }
 
     Ticket ticket(const v1::Ticket& field) {

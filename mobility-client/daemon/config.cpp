@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "daemon/config.hpp"
 
+#include <algorithm>
 #include <fstream>
 
 #include "libmobility/message.hpp"
@@ -96,6 +97,10 @@ void read_server(Section& one, std::vector<ServerConfig>& servers) {
                [&](const std::string& value) { return read_token(value, server.token); });
     if (!named || (!server.place.address && !server.place.address6)) {
         one.complain("a [[server]] needs its name, and an address or an address6");
+    }
+    if (std::ranges::any_of(servers,
+                            [&](auto& other) { return other.place.host == server.place.host; })) {
+        one.complain("a [[server]] that is there already");
     }
     servers.push_back(server);
 }

@@ -168,7 +168,12 @@ Resumer::Hands Daemon::hands() {
             },
             [this](const Servers::Key& key) { return servers_.rtt(key); },
             [this](const tcpmigrate::MigrateRequest& request) {
-                return table_->kernel().migrate(request);
+                const auto begun = table_->kernel().migrate(request);
+                if (const auto* name = std::get_if<tcpmigrate::Cookie>(&request.name);
+                    begun && name != nullptr) {
+                    table_->has_begun(name->value, request.trial);
+                }
+                return begun;
             },
             [] { return std::chrono::steady_clock::now(); }};
 }

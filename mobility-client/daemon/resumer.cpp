@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <span>
 #include <tuple>
 #include <utility>
 
@@ -33,6 +34,11 @@ std::uint16_t inner_port(const Connection& connection) {
 bool has_failed(Reason reason) {
     return reason == Reason::TrialFailed || reason == Reason::TupleInUse ||
            reason == Reason::NoRoute || reason == Reason::Timeout || reason == Reason::Retries;
+}
+
+/// Those of its servers that are spoken with.
+std::span<const ServerPlace> servers_of(const Pair& pair) {
+    return std::span(pair.servers).first(std::min(pair.servers.size(), kServersOfPair));
 }
 
 /// What a report is about; connections apart.
@@ -95,13 +101,16 @@ std::optional<Report> Resumer::make_report(const Pair& pair) const {
     report.peer = *pair.peer;
     std::tie(report.before, report.peer_before) = best->first;
     report.after = place_now(*best->second.front());
+    // Two of a peer's addresses behind one NAPT may have the same port there.
+    std::set<std::pair<std::uint16_t, std::uint16_t>> named;
     for (const auto* connection : best->second) {
         if (is_unsettled(*connection)) {
             report.after = place_now(*connection);
         }
-        if (report.connections.size() < kMaxConnections) {
-            const auto port = connection->local.port;
-            report.connections.push_back({port, inner_port(*connection), port});
+        const auto port = connection->local.port;
+        const auto peer = inner_port(*connection);
+        if (report.connections.size() < kMaxConnections && named.emplace(port, peer).second) {
+            report.connections.push_back({port, peer, port});
         }
     }
     return report;
@@ -177,8 +186,8 @@ void Resumer::evaluate(const Name& peer, bool always) {
 
 void Resumer::report(const Pair& pair, State& state, const Report& report) {
     std::size_t sent = 0;
-    for (std::size_t i = 0; i < pair.servers.size() && i < kServersOfPair; i++) {
-        sent += hands_.say({pair.servers[i].host, report.after}, report) ? 1 : 0;
+    for (const auto& server : servers_of(pair)) {
+        sent += hands_.say({server.host, report.after}, report) ? 1 : 0;
     }
     counters_.reports += sent;
     state.reported = report;
@@ -205,13 +214,18 @@ void Resumer::settle(const Pair& pair, State& state) {
     if (!state.reported || state.trying) {
         return;
     }
-    for (std::size_t i = 0; i < pair.servers.size() && i < kServersOfPair; i++) {
-        hands_.say({pair.servers[i].host, state.reported->after}, Forget{pair.id()});
+    for (const auto& server : servers_of(pair)) {
+        hands_.say({server.host, state.reported->after}, Forget{pair.id()});
     }
     state.reported.reset();
     state.again.reset();
     state.others.clear();
     state.verdict.clear();
+}
+
+bool Resumer::is_server_of(const Pair& pair, const Servers::Key& key) {
+    return std::ranges::any_of(servers_of(pair),
+                               [&](const ServerPlace& one) { return one.host == key.server; });
 }
 
 void Resumer::on_joined(const Servers::Key& key) {
@@ -220,9 +234,7 @@ void Resumer::on_joined(const Servers::Key& key) {
         if (pair == nullptr || !state.reported || state.reported->after != key.from) {
             continue;
         }
-        const bool theirs = std::ranges::any_of(
-            pair->servers, [&](const ServerPlace& one) { return one.host == key.server; });
-        if (theirs && hands_.say(key, *state.reported)) {
+        if (is_server_of(*pair, key) && hands_.say(key, *state.reported)) {
             counters_.reports++;
         }
     }
@@ -251,21 +263,21 @@ void Resumer::on_message(const Servers::Key& key, const ToHost& message) {
     }
 }
 
-const std::pair<const Name, Pair>* Resumer::find(const PairId& id) const {
+const std::pair<const Name, Pair>* Resumer::find(const Servers::Key& by, const PairId& id) {
     for (const auto& entry : book_.pairs()) {
-        if (entry.second.agreed() && entry.second.id() == id) {
+        if (entry.second.agreed() && entry.second.id() == id && is_server_of(entry.second, by)) {
             return &entry;
         }
     }
+    counters_.unknown++;
     return nullptr;
 }
 
 void Resumer::handle(const Servers::Key& key, const Ask& ask) {
     counters_.asks++;
-    const auto* known = find(ask.pair);
+    const auto* known = find(key, ask.pair);
     const auto report = known != nullptr ? make_report(known->second) : std::nullopt;
     if (!report) {
-        counters_.unknown++;
         return;
     }
     log_->info("event=asked peer={} server={}", known->first.to_string(), key.server.to_string());
@@ -276,9 +288,8 @@ void Resumer::handle(const Servers::Key& key, const Ask& ask) {
 
 void Resumer::handle(const Servers::Key& key, const Notice& notice) {
     counters_.notices++;
-    const auto* known = find(notice.pair);
+    const auto* known = find(key, notice.pair);
     if (known == nullptr) {
-        counters_.unknown++;
         return;
     }
     auto& state = states_[known->first];
@@ -339,7 +350,8 @@ bool Resumer::send_there(const Connection& connection, const Notice& notice, con
     request.new_local.address = connection.new_local.address;
     request.new_remote.address = target;
     request.new_remote.port = resume.peer_after;
-    request.trial = notice.trial;
+    // A path that works is given up for one that has been proved, not for a server's word.
+    request.trial = notice.trial || !is_unsettled(connection);
     if (const auto begun = hands_.migrate(request); !begun) {
         log_->warn("event=told-in-vain connection={} error=\"{}\"", connection.cookie,
                    begun.error().message);
@@ -376,9 +388,8 @@ void Resumer::next_told(const Pair& pair, State& state) {
 
 void Resumer::handle(const Servers::Key& key, const Verdict& verdict) {
     counters_.verdicts++;
-    const auto* known = find(verdict.pair);
+    const auto* known = find(key, verdict.pair);
     if (known == nullptr) {
-        counters_.unknown++;
         return;
     }
     log_->info("event=verdict peer={} server={} what={}", known->first.to_string(),
@@ -449,8 +460,8 @@ std::map<Servers::Key, ServerPlace> Resumer::wanted() const {
         }
         for (const auto* connection : connections(pair)) {
             const auto from = place_now(*connection);
-            for (std::size_t i = 0; i < pair.servers.size() && i < kServersOfPair; i++) {
-                out.try_emplace({pair.servers[i].host, from}, pair.servers[i]);
+            for (const auto& server : servers_of(pair)) {
+                out.try_emplace({server.host, from}, server);
             }
         }
     }

@@ -13,8 +13,10 @@
 // move before the first was over is reported as from where the peer still knows the host. A
 // trial is no move yet: the old path is in use, also that of the channel to the server.
 //
-// A server can be wrong, or lie: its Notice is tried first, those of the others wait until
-// it has succeeded or its time is over; places that are told are tried only so often.
+// A server can be wrong, or lie: it is heard only about pairs that use it; its Notice is
+// tried first, those of the others wait until it has succeeded or its time is over; places
+// that are told are tried only so often, and a connection whose path works leaves it only
+// for a place that has been proved (a trial).
 #pragma once
 
 #include <boost/asio/ip/address.hpp>
@@ -46,7 +48,7 @@ struct ResumeCounters {
     std::uint64_t resumed = 0;    ///< ... whose connections have moved
     std::uint64_t failed = 0;
     std::uint64_t verdicts = 0;
-    std::uint64_t unknown = 0;  ///< messages about a pair that is not known
+    std::uint64_t unknown = 0;  ///< messages about a pair that is not known, or not the server's
 };
 
 class Resumer {
@@ -118,8 +120,10 @@ class Resumer {
     void report(const Pair& pair, State& state, const Report& report);
     void give_up_if_still(State& state);
     void settle(const Pair& pair, State& state);
-    /// The pair with this ID.
-    [[nodiscard]] const std::pair<const Name, Pair>* find(const PairId& id) const;
+    /// Is it one of the servers that are spoken with for this pair?
+    [[nodiscard]] static bool is_server_of(const Pair& pair, const Servers::Key& key);
+    /// The pair with this ID, if this server has anything to say of it; else counts.
+    const std::pair<const Name, Pair>* find(const Servers::Key& by, const PairId& id);
     void handle(const Servers::Key& key, const Ask& ask);
     void handle(const Servers::Key& key, const Notice& notice);
     void handle(const Servers::Key& key, const Verdict& verdict);

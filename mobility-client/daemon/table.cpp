@@ -160,6 +160,17 @@ std::vector<Connection> Table::list() const {
     return out;
 }
 
+void Table::has_begun(std::uint64_t cookie, bool trial) {
+    const auto* connection = find(cookie);
+    const bool goes =
+        connection != nullptr && (connection->state == State::Idle || trials_.contains(cookie));
+    if (trial && goes) {
+        trials_.insert(cookie);
+    } else {
+        trials_.erase(cookie);
+    }
+}
+
 tcpmigrate::Address Table::place_of(const Connection& connection) const {
     return trials_.contains(connection.cookie)
                ? connection.local.address

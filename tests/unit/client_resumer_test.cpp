@@ -274,6 +274,45 @@ TEST_F(ResumerTest, ATrialIsATrial) {
     EXPECT_TRUE(migrated.at(0).trial);
 }
 
+TEST_F(ResumerTest, APathThatWorksIsKeptUntilAnotherHasBeenProved) {
+    auto& one = change(18);
+    one.state = ConnectionState::MigWait;
+    one.reason = Reason::Rst;
+    happens();
+    resumer->on_message(from(kHome), a_notice());
+    ASSERT_THAT(migrated, SizeIs(2));
+    EXPECT_TRUE(migrated[0].trial) << "whatever the server says";
+    EXPECT_FALSE(migrated[1].trial) << "nothing is to be lost";
+}
+
+TEST_F(ResumerTest, OnlyServersOfThePairAreHeard) {
+    const auto stranger = from(kHome, Name({9}));
+    resumer->on_message(stranger, a_notice());
+    resumer->on_message(stranger, Ask{id});
+    resumer->on_message(stranger, Verdict{id, 1, Verdict::What::NeedsProxy});
+    EXPECT_THAT(migrated, IsEmpty());
+    EXPECT_THAT(said, IsEmpty());
+    EXPECT_EQ(resumer->counters().unknown, 3);
+    auto& pair = *book.open(kSelf, kPeer, kHome);
+    pair.servers = {place(kServer), place(kOther), place(Name({7})), place(Name({8})),
+                    place(Name({9}))};
+    resumer->on_message(stranger, a_notice());
+    EXPECT_THAT(migrated, IsEmpty()) << "not one of the four that are spoken with";
+}
+
+TEST_F(ResumerTest, ConnectionsWithTheSamePortsAreReportedOnce) {
+    // Of two addresses of the peer, behind one NAPT.
+    for (const auto cookie : {17, 18}) {
+        auto& one = change(static_cast<std::uint64_t>(cookie));
+        one.local.port = 5000;
+        one.remote.port = static_cast<std::uint16_t>(6000 + cookie);
+        one.peer_inner = tcpmigrate::Endpoint{to_kernel(kPeerHome), 80};
+        one.state = ConnectionState::MigWait;
+    }
+    happens();
+    EXPECT_THAT(words<Report>().at(0).connections, ElementsAre(Ports{5000, 80, 5000}));
+}
+
 TEST_F(ResumerTest, APlaceWhereTheyAreAlreadyIsASuccess) {
     auto notice = a_notice();
     notice.peer = kPeerHome;

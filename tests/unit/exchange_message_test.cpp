@@ -32,7 +32,8 @@ Notice notice() {
 
 std::vector<ToServer> to_server() {
     const Ticket ticket{{1}, Name({2}), PairId{3}, std::chrono::sys_seconds(1s), {4}};
-    return {Hello{1, "mobility-client 0.1", "token", {}}, Hello{1, "", "", {ticket, ticket}},
+    const Ticket other{{1}, Name({2}), PairId{5}, std::chrono::sys_seconds(1s), {6}};
+    return {Hello{1, "mobility-client 0.1", "token", {}}, Hello{1, "", "", {ticket, other}},
             report(), Outcome{PairId{1}, 2, 3, true}, Forget{PairId{4}}};
 }
 
@@ -70,14 +71,24 @@ TEST(ExchangeMessage, EveryPrefixIsRefusedOrWhole) {
 
 TEST(ExchangeMessage, LongestReportAndNoticeFitAFrame) {
     auto longest = report();
-    longest.connections.assign(kMaxConnections, {65535, 65534, 65533});
+    longest.connections.clear();
+    for (std::size_t i = 0; i < kMaxConnections; i++) {
+        longest.connections.push_back({static_cast<std::uint16_t>(65535 - i), 65534, 65533});
+    }
     EXPECT_TRUE(frame(encode(ToServer(longest))));
     Hello hello{kVersion, std::string(kMaxText, 'x'), std::string(kMaxText, 'x'), {}};
-    hello.tickets.assign(kMaxTickets, {{}, {}, {}, std::chrono::sys_seconds(1s * (1LL << 48)), {}});
+    const auto last = std::chrono::sys_seconds(1s * (1LL << 48));
+    for (std::uint8_t i = 0; i < kMaxTickets; i++) {
+        hello.tickets.push_back({{}, {}, {}, last, {i}});
+    }
     EXPECT_LE(encode(ToServer(hello)).size(), kMaxHello);
+    EXPECT_TRUE(decode_to_server(encode(ToServer(hello))));
     EXPECT_TRUE(decode_to_server(encode(ToServer(longest))));
     auto told = notice();
-    told.connections.assign(kMaxConnections, {65535, 65534, 65533, 65532});
+    told.connections.clear();
+    for (std::size_t i = 0; i < kMaxConnections; i++) {
+        told.connections.push_back({static_cast<std::uint16_t>(65535 - i), 65534, 65533, 65532});
+    }
     EXPECT_TRUE(frame(encode(ToHost(told))));
     EXPECT_TRUE(decode_to_host(encode(ToHost(told))));
 }
@@ -163,6 +174,26 @@ TEST(ExchangeMessage, OtherBadMessagesAreRefusedAndSayWhy) {
         HasSubstr("port"));
     EXPECT_TRUE(decode_to_server(std::string(kMaxFrame + 1, 'x')).error().is(EBADMSG));
     EXPECT_TRUE(decode_to_host("").error().is(EBADMSG));
+}
+
+TEST(ExchangeMessage, WhatIsThereTwiceIsRefused) {
+    EXPECT_THAT(bad_report([](auto& r) { *r.add_connections() = r.connections(0); }),
+                HasSubstr("same connection twice"));
+    EXPECT_THAT(complaint_about<v1::ToHost>(encode(ToHost(notice())),
+                                            [](auto& w) {
+                                                auto& n = *w.mutable_notice();
+                                                *n.add_connections() = n.connections(0);
+                                                n.mutable_connections(0)->set_peer_after(9);
+                                            }),
+                HasSubstr("same connection twice"));
+    Hello hello;
+    hello.tickets.push_back({{}, {}, {}, {}, {1}});
+    EXPECT_THAT(complaint_about<v1::ToServer>(encode(ToServer(hello)),
+                                              [](auto& w) {
+                                                  auto& h = *w.mutable_hello();
+                                                  *h.add_tickets() = h.tickets(0);
+                                              }),
+                HasSubstr("same ticket twice"));
 }
 
 TEST(ExchangeMessage, UnknownEnumeratorsMeanNothingInParticular) {

@@ -25,6 +25,7 @@ const PairPart kPart{Name({1}), make_address("192.168.1.11"), {7}};
 const ServerPlace kBoth{Name({9}), make_address_v4("203.0.113.1"), make_address_v6("2001:db8::9"),
                         7790};
 const Ticket kTicket{{1}, Name({2}), PairId{3}, std::chrono::sys_seconds(1s), {4}};
+const Ticket kOther{{1}, Name({2}), PairId{3}, std::chrono::sys_seconds(1s), {5}};
 
 Offer offer() {
     return {1,
@@ -42,7 +43,7 @@ Answer answer() {
 std::vector<ToPeer> all() {
     return {offer(),
             answer(),
-            Confirm{PairId{1}, make_address("198.51.100.1"), {1}, {kTicket, kTicket}},
+            Confirm{PairId{1}, make_address("198.51.100.1"), {1}, {kTicket, kOther}},
             Prove{2, {{1, 2, {3}}, {4, 5, {6}}}},
             Proved{2, {}},
             Stage{7, true},
@@ -71,9 +72,20 @@ TEST(PeerMessage, LongestFitsAFrame) {
     auto longest = answer();
     longest.software.assign(kMaxText, 'x');
     longest.usable = {0, 1, 2, 3, 4, 5, 6, 7};
-    longest.servers.assign(kMaxServers, kBoth);
-    longest.tickets.assign(kMaxServers, kTicket);
-    longest.connections.assign(kMaxProofs, {65535, 65535, {1}});
+    longest.servers.clear();
+    longest.tickets.clear();
+    for (std::uint8_t i = 0; i < kMaxServers; i++) {
+        longest.servers.push_back(kBoth);
+        longest.servers.back().host = Name({i});
+        longest.tickets.push_back(kTicket);
+        longest.tickets.back().signature[0] = i;
+    }
+    longest.connections.clear();
+    for (std::size_t i = 0; i < kMaxProofs; i++) {
+        const auto low = static_cast<std::uint8_t>(i);
+        const auto high = static_cast<std::uint8_t>(i >> 8);
+        longest.connections.push_back({65535, 65535, {low, high}});
+    }
     EXPECT_TRUE(frame(encode(ToPeer(longest))));
     EXPECT_TRUE(decode_to_peer(encode(ToPeer(longest))));
 }
@@ -137,6 +149,15 @@ TEST(PeerMessage, BadAnswersAreRefusedAndSayWhy) {
     EXPECT_THAT(bad_answer([](auto& a) { a.mutable_tickets(0)->clear_signature(); }),
                 HasSubstr("signature"));
     EXPECT_THAT(bad_answer([](auto& a) { a.clear_connections(); }), HasSubstr("no connection"));
+}
+
+TEST(PeerMessage, WhatIsThereTwiceIsRefused) {
+    EXPECT_THAT(bad_offer([](auto& o) { *o.add_connections() = o.connections(0); }),
+                HasSubstr("same proof twice"));
+    EXPECT_THAT(bad_offer([](auto& o) { o.mutable_servers(1)->set_host(o.servers(0).host()); }),
+                HasSubstr("same server twice"));
+    EXPECT_THAT(bad_answer([](auto& a) { *a.add_tickets() = a.tickets(0); }),
+                HasSubstr("same ticket twice"));
 }
 
 TEST(PeerMessage, OthersAreRefusedAndSayWhy) {

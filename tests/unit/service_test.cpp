@@ -273,7 +273,10 @@ TEST_F(ServiceTest, StrangersMaySayLittle) {
         // Who is admitted may say more.
         to = co_await joined(a);
         auto longest = about(a, b);
-        longest.connections.assign(kMaxConnections, {65535, 65534, 65533});
+        longest.connections.clear();
+        for (std::uint16_t port = 10000; port < 10000 + kMaxConnections; port++) {
+            longest.connections.push_back({port, 65534, 65533});
+        }
         co_await say(*to, longest);
         co_await until([this] { return service->exchange().pairs() == 1; });
     });
