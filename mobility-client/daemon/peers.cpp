@@ -8,11 +8,13 @@
 #include <algorithm>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
+#include <boost/asio/post.hpp>
 #include <cerrno>
 #include <numeric>
 #include <utility>
 
 #include "daemon/address.hpp"
+#include "libmobility/pace.hpp"
 #include "libmobility/settings.hpp"
 #include "libmobility/within.hpp"
 
@@ -27,6 +29,7 @@ using tcpmigrate::State;
 using Time = std::chrono::steady_clock::time_point;
 
 constexpr std::size_t kMaxUnsent = 1 << 20;  ///< bytes that a peer has not taken
+constexpr Pace::Limit kPace{20, 100};        ///< messages of a peer; some belong to each batch
 constexpr std::chrono::seconds kParting(5);  ///< for the last word to arrive
 
 Time now() {
@@ -48,6 +51,7 @@ struct Peers::Link {
     bool opener;
     std::uint64_t cookie;
     Session session;
+    Pace pace{kPace, now()};  ///< of what the peer says
     std::deque<std::string> out;
     std::size_t unsent = 0;  ///< bytes in `out`
     bool writing = false;
@@ -490,6 +494,10 @@ Awaitable<void> Peers::converse(LinkPtr link) {
         if (!bytes) {
             co_return bytes.error();
         }
+        // Each costs a look at all connections; what is more waits in the peer's socket, and
+        // what has arrived already lets others have their turn.
+        co_await asio::post(io_, kNoThrow);
+        co_await wait_a_turn(link);
         table_.take();
         const auto message = decode_to_peer(*bytes);
         if (!message) {
@@ -502,6 +510,15 @@ Awaitable<void> Peers::converse(LinkPtr link) {
     }
     co_return make_error(
         ECONNABORTED, session.reason().empty() ? "the peer ended the exchange" : session.reason());
+}
+
+asio::awaitable<void> Peers::wait_a_turn(LinkPtr link) {
+    const auto wait = link->pace.step(kPace, now());
+    if (wait > Pace::Duration(0)) {
+        counters_.throttled++;
+        asio::steady_timer pause(io_, wait);
+        co_await pause.async_wait(kNoThrow);
+    }
 }
 
 /// After every message, once the Session is open.

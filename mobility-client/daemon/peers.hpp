@@ -73,6 +73,7 @@ struct PeerCounters {
     std::uint64_t crowded = 0;    ///< closed at once: too many
     std::uint64_t failed = 0;     ///< attempts that led to no Session
     std::uint64_t refused = 0;    ///< peers that are not trusted
+    std::uint64_t throttled = 0;  ///< waits of peers that say too much
     std::uint64_t agreed = 0;     ///< Sessions that opened
     std::uint64_t proved = 0;     ///< as Session::Counters
     std::uint64_t not_proved = 0;
@@ -143,6 +144,8 @@ class Peers {
     /// May this channel be the one of its two hosts? Ends the other one if so.
     bool take_place(const LinkPtr& link);
     Awaitable<void> converse(LinkPtr link);
+    /// Until the peer may say more.
+    boost::asio::awaitable<void> wait_a_turn(LinkPtr link);
     /// Has the last word arrive, and closes the channel.
     boost::asio::awaitable<void> part(LinkPtr link);
     void opened(const LinkPtr& link);

@@ -9,10 +9,12 @@
 #include <algorithm>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
+#include <boost/asio/post.hpp>
 #include <cerrno>
 #include <utility>
 
 #include "daemon/address.hpp"
+#include "libmobility/pace.hpp"
 #include "libmobility/settings.hpp"
 #include "libmobility/within.hpp"
 
@@ -27,12 +29,18 @@ using tcpmigrate::make_error;
 constexpr std::chrono::seconds kJoining(10);    ///< for connecting, TLS and Welcome
 constexpr std::chrono::seconds kFirstPause(1);  ///< between attempts; doubles
 constexpr std::chrono::seconds kLongestPause(60);
+/// Messages of a server: an Ask and a Notice for each pair, of which many move at once.
+constexpr Pace::Limit kPace{100, 2000};
 constexpr std::size_t kMaxQueued = 4 << 20;  ///< bytes that a server has not taken
 
 // What keeps the NAPT awake behind which this host may be: below the five minutes that
 // the shortest-lived ones give.
 constexpr int kKeepIdle = 120;     // s
 constexpr int kKeepInterval = 20;  // s
+
+Servers::Time now() {
+    return std::chrono::steady_clock::now();
+}
 
 template <typename Value>
 void set_option(tcp::socket& socket, int level, int option, Value value) {
@@ -300,12 +308,20 @@ Awaitable<void> Servers::listen_to(LinkPtr link) {
     if (on_joined_ && !link->dropped) {
         on_joined_(link->key);
     }
+    Pace pace(kPace, now());
     for (;;) {
         const auto bytes = co_await link->channel->read();
         if (!bytes) {
             co_return bytes.error();
         }
         counters_.received++;
+        // What has been received already is read without a wait: others have their turn.
+        co_await asio::post(io_, kNoThrow);
+        if (const auto wait = pace.step(kPace, now()); wait > Pace::Duration(0)) {
+            counters_.throttled++;
+            link->pause.expires_after(wait);
+            co_await link->pause.async_wait(kNoThrow);
+        }
         const auto message = decode_to_host(*bytes);
         if (!message) {
             co_return message.error();

@@ -45,6 +45,7 @@ struct ServerCounters {
     std::uint64_t refused = 0;  ///< messages, by the server
     std::uint64_t sent = 0;
     std::uint64_t received = 0;
+    std::uint64_t throttled = 0;  ///< waits of servers that say too much
 };
 
 class Servers {

@@ -184,11 +184,17 @@ json watch_counters(const Counting& all) {
 }
 
 json peer_counters(const PeerCounters& peers) {
-    return {{"peer_opened", peers.opened},       {"peer_accepted", peers.accepted},
-            {"peer_strangers", peers.strangers}, {"peer_crowded", peers.crowded},
-            {"peer_failed", peers.failed},       {"peer_refused", peers.refused},
-            {"peer_agreed", peers.agreed},       {"proofs_good", peers.proved},
-            {"proofs_bad", peers.not_proved},    {"proofs_of_another", peers.other_identity},
+    return {{"peer_opened", peers.opened},
+            {"peer_accepted", peers.accepted},
+            {"peer_strangers", peers.strangers},
+            {"peer_crowded", peers.crowded},
+            {"peer_failed", peers.failed},
+            {"peer_refused", peers.refused},
+            {"peer_throttled", peers.throttled},
+            {"peer_agreed", peers.agreed},
+            {"proofs_good", peers.proved},
+            {"proofs_bad", peers.not_proved},
+            {"proofs_of_another", peers.other_identity},
             {"key_errors", peers.key_errors}};
 }
 
@@ -200,6 +206,7 @@ json server_counters(const ServerCounters& servers, const ResumeCounters& resume
             {"server_refused", servers.refused},
             {"server_sent", servers.sent},
             {"server_received", servers.received},
+            {"server_throttled", servers.throttled},
             {"reports", resumer.reports},
             {"asks", resumer.asks},
             {"notices", resumer.notices},

@@ -29,25 +29,42 @@ const Pair* Book::find(const Name& peer) const {
 }
 
 std::optional<Name> Book::owner(std::uint64_t cookie) const {
-    for (const auto& [peer, pair] : pairs_) {
-        if (pair.connections.contains(cookie)) {
-            return peer;
-        }
+    const auto known = owners_.find(cookie);
+    return known == owners_.end() ? std::nullopt : std::optional(known->second);
+}
+
+void Book::put(const Name& peer, std::uint64_t cookie, Guard guard) {
+    pairs_.at(peer).connections[cookie] = guard;
+    owners_[cookie] = peer;
+}
+
+void Book::forget(const Name& peer) {
+    const auto known = pairs_.find(peer);
+    if (known == pairs_.end()) {
+        return;
     }
-    return {};
+    for (const auto& [cookie, guard] : known->second.connections) {
+        owners_.erase(cookie);
+    }
+    pairs_.erase(known);
 }
 
 void Book::drop(std::uint64_t cookie) {
-    for (auto& [peer, pair] : pairs_) {
-        pair.connections.erase(cookie);
+    if (const auto peer = owner(cookie)) {
+        pairs_.at(*peer).connections.erase(cookie);
+        owners_.erase(cookie);
     }
 }
 
 void Book::keep(const std::vector<std::uint64_t>& cookies) {
-    for (auto& [peer, pair] : pairs_) {
-        std::erase_if(pair.connections, [&](const auto& connection) {
-            return !std::ranges::binary_search(cookies, connection.first);
-        });
+    std::vector<std::uint64_t> gone;
+    for (const auto& [cookie, peer] : owners_) {
+        if (!std::ranges::binary_search(cookies, cookie)) {
+            gone.push_back(cookie);
+        }
+    }
+    for (const auto cookie : gone) {
+        drop(cookie);
     }
     std::erase_if(pairs_, [](const auto& entry) {
         return !entry.second.agreed() && entry.second.connections.empty();

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <unordered_map>
 #include <vector>
 
 #include "libmobility/pair.hpp"
@@ -27,15 +28,20 @@ enum class Guard : std::uint8_t {
 /// What this host and another one have agreed on (A2.1).
 struct Pair {
     PairPart own;
-    std::optional<PairPart> peer;                ///< none before the first agreement
+    std::optional<PairPart> peer;                ///< none before the first agreement: agree()
+    PairId known_as{};                           ///< the ID, once there is one
     boost::asio::ip::address seen;               ///< where the peer sees this host
     std::vector<ServerPlace> servers;            ///< that both can use, the opener's first
     std::vector<Ticket> tickets;                 ///< by which this host may use them
-    std::map<std::uint64_t, Guard> connections;  ///< by socket cookie
+    std::map<std::uint64_t, Guard> connections;  ///< by socket cookie: Book::put()
 
     [[nodiscard]] bool agreed() const { return peer.has_value(); }
     /// Only if agreed().
-    [[nodiscard]] PairId id() const { return pair_id(own, *peer); }
+    [[nodiscard]] const PairId& id() const { return known_as; }
+    void agree(const PairPart& other) {
+        peer = other;
+        known_as = pair_id(own, other);
+    }
     /// Is this host behind a NAPT, as the peer sees it? Only if agreed().
     [[nodiscard]] bool inside() const { return seen != own.address; }
 };
@@ -51,7 +57,10 @@ class Book {
     /// Whose pair this connection belongs to.
     [[nodiscard]] std::optional<Name> owner(std::uint64_t cookie) const;
 
-    void forget(const Name& peer) { pairs_.erase(peer); }
+    /// From now on the connection is the pair's, which is in the book; so is its guard.
+    void put(const Name& peer, std::uint64_t cookie, Guard guard);
+
+    void forget(const Name& peer);
     /// The connection has ended.
     void drop(std::uint64_t cookie);
     /// Drops all connections that are not among these cookies (sorted), and what was
@@ -61,6 +70,7 @@ class Book {
 
   private:
     std::map<Name, Pair> pairs_;
+    std::unordered_map<std::uint64_t, Name> owners_;  ///< by cookie
 };
 
 }  // namespace mobility::client

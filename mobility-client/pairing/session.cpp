@@ -2,6 +2,7 @@
 #include "pairing/session.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 namespace mobility::client {
@@ -23,6 +24,13 @@ Role other(Role role) {
     return role == Role::Opener ? Role::Accepter : Role::Opener;
 }
 
+/// The part of a proof by which it is searched for.
+std::uint64_t head(const Proof& proof) {
+    std::uint64_t out = 0;
+    std::memcpy(&out, proof.data(), sizeof(out));
+    return out;
+}
+
 }  // namespace
 
 Session::Session(const ChannelView& channel, const Settings& settings, Kernel& kernel, Book& book)
@@ -30,39 +38,74 @@ Session::Session(const ChannelView& channel, const Settings& settings, Kernel& k
 
 // ---- Proofs ----
 
-std::optional<ConnectionProof> Session::proof_of(const Provable& connection) {
+const Session::Proofs* Session::proofs_of(const Provable& connection) {
+    const auto known = proofs_.find(connection.cookie);
+    if (known != proofs_.end()) {
+        return &known->second;
+    }
     const auto exporter = kernel_.exporter(connection.cookie);
     if (!exporter) {
-        return {};  // it has ended meanwhile
+        return nullptr;  // it has ended meanwhile
     }
-    return ConnectionProof{
-        connection.own, connection.peer,
-        prove(*exporter, role_of(connection), channel_.exporter, channel_.self, channel_.peer),
-        connection.held != Guard::Proved};
+    const auto role = role_of(connection);
+    const Proofs made{
+        prove(*exporter, role, channel_.exporter, channel_.self, channel_.peer),
+        prove(*exporter, other(role), channel_.exporter, channel_.peer, channel_.self)};
+    return &proofs_.emplace(connection.cookie, made).first->second;
 }
 
-bool Session::is_proved_by(const Provable& connection, const ConnectionProof& proof) {
-    const auto exporter = kernel_.exporter(connection.cookie);
-    return exporter && equal(proof.proof, prove(*exporter, other(role_of(connection)),
-                                                channel_.exporter, channel_.peer, channel_.self));
+std::optional<ConnectionProof> Session::proof_of(const Provable& connection) {
+    const auto* proofs = proofs_of(connection);
+    if (proofs == nullptr) {
+        return {};
+    }
+    return ConnectionProof{connection.own, connection.peer, proofs->own,
+                           connection.held != Guard::Proved};
+}
+
+/// Those of the channel's hosts. Proofs of others, which have ended, are forgotten.
+std::vector<Provable> Session::connections() {
+    auto all = kernel_.connections(channel_.there);
+    std::set<std::uint64_t> cookies;
+    for (const auto& connection : all) {
+        cookies.insert(connection.cookie);
+    }
+    std::erase_if(proofs_, [&](const auto& entry) { return !cookies.contains(entry.first); });
+    return all;
+}
+
+/// Our connections by the proofs of them that would be good. What is searched for is only a
+/// part of the proof: how long it takes tells nothing of the rest, which is compared in
+/// constant time.
+Session::Expected Session::expected(const std::vector<ConnectionProof>& proofs) {
+    std::set<std::uint16_t> ports;
+    for (const auto& proof : proofs) {
+        ports.insert(proof.own);
+    }
+    Expected out;
+    for (const auto& connection : connections()) {
+        if (!ports.contains(connection.peer_inner)) {
+            continue;
+        }
+        if (const auto* made = proofs_of(connection)) {
+            out.emplace(head(made->peers), std::pair(connection, made->peers));
+        }
+    }
+    return out;
 }
 
 /// Which of the peer's proofs are good, and ours of the same connections.
 Session::Judged Session::judge(const std::vector<ConnectionProof>& proofs) {
     Judged out;
-    std::multimap<std::uint16_t, Provable> by_port;
-    for (const auto& connection : kernel_.connections(channel_.there)) {
-        by_port.emplace(connection.peer_inner, connection);
-    }
+    const auto by_proof = expected(proofs);
     for (const auto& proof : proofs) {
-        const auto [begin, end] = by_port.equal_range(proof.own);
-        const auto found = std::find_if(
-            begin, end, [&](const auto& entry) { return is_proved_by(entry.second, proof); });
-        if (found == end) {
+        const auto found = by_proof.find(head(proof.proof));
+        if (found == by_proof.end() || found->second.first.peer_inner != proof.own ||
+            !equal(found->second.second, proof.proof)) {
             counters_.not_proved++;
             continue;
         }
-        const auto& connection = found->second;
+        const auto& connection = found->second.first;
         const auto owner = book_.owner(connection.cookie);
         // An end promotes a key only when the other has it: who has none, though this end makes
         // requests with it, has read the handshake, and comes after a restart of this client.
@@ -89,7 +132,7 @@ Session::Judged Session::judge(const std::vector<ConnectionProof>& proofs) {
 std::vector<ConnectionProof> Session::prove_new() {
     std::vector<ConnectionProof> out;
     Cookies cookies;
-    for (const auto& connection : kernel_.connections(channel_.there)) {
+    for (const auto& connection : connections()) {
         if (out.size() == kMaxProofs || asked_.contains(connection.cookie)) {
             continue;
         }
@@ -136,7 +179,8 @@ bool Session::remember(const Judged& judged) {
         // Both may prove the same at once: the key of this channel is added once.
         if (remembered_.insert(cookie).second) {
             const auto kept = judged.kept.find(cookie);
-            pair->connections[cookie] = kept == judged.kept.end() ? Guard::Proved : kept->second;
+            book_.put(channel_.peer, cookie,
+                      kept == judged.kept.end() ? Guard::Proved : kept->second);
         }
     }
     guard(judged.good, KeyOp::Add, Guard::Added);
@@ -243,7 +287,7 @@ Session::Messages Session::handle(const Offer& offer) {
         return refuse(PeerRefused::Why::TooMuch, "too many pairs or connections");
     }
     auto* pair = this->pair();
-    pair->peer = offer.own;
+    pair->agree(offer.own);
     Answer answer;
     answer.software = settings_.software;
     answer.own = pair->own;
@@ -279,7 +323,7 @@ Session::Messages Session::handle(const Answer& answer) {
     if (staged.empty()) {
         return refuse(PeerRefused::Why::NotProved, "no proof was good");
     }
-    pair->peer = answer.own;
+    pair->agree(answer.own);
     pair->seen = answer.seen;
     pair->tickets = answer.tickets;
     pair->servers.clear();

@@ -29,6 +29,8 @@
 #include <set>
 #include <span>
 #include <string>
+#include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "libmobility/peer_message.hpp"
@@ -118,6 +120,13 @@ class Session {
 
   private:
     using Cookies = std::vector<std::uint64_t>;
+    /// What the two ends prove a connection with, on this channel.
+    struct Proofs {
+        Proof own{};
+        Proof peers{};
+    };
+    /// By head() of the peer's proof.
+    using Expected = std::unordered_map<std::uint64_t, std::pair<Provable, Proof>>;
     struct Judged {
         std::vector<ConnectionProof> own;  ///< this end's proofs of the good ones
         Cookies good;
@@ -136,8 +145,11 @@ class Session {
     /// Of the book; null if that is full.
     Pair* pair() { return book_.open(channel_.self, channel_.peer, channel_.here); }
     Messages refuse(PeerRefused::Why why, std::string text);
+    std::vector<Provable> connections();
+    /// Made once for each connection; null if it has ended.
+    const Proofs* proofs_of(const Provable& connection);
     std::optional<ConnectionProof> proof_of(const Provable& connection);
-    bool is_proved_by(const Provable& connection, const ConnectionProof& proof);
+    Expected expected(const std::vector<ConnectionProof>& proofs);
     Judged judge(const std::vector<ConnectionProof>& proofs);
     std::vector<ConnectionProof> prove_new();
     Messages accepted(std::uint32_t batch, const std::vector<ConnectionProof>& proofs);
@@ -158,6 +170,7 @@ class Session {
     Counters counters_;
     std::uint32_t batch_ = 0;                        ///< the last that this end has proved
     std::uint32_t peer_batch_ = 0;                   ///< the last that the peer has
+    std::map<std::uint64_t, Proofs> proofs_;         ///< by cookie
     std::map<std::uint32_t, Cookies> own_batches_;   ///< asked, and later promoted, here first
     std::map<std::uint32_t, Cookies> peer_batches_;  ///< added here, not yet promoted
     std::set<std::uint64_t> asked_;                  ///< proved by this end

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
+#include <boost/asio/post.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <cerrno>
 #include <utility>
@@ -62,6 +63,10 @@ void prepare(tcp::socket& socket) {
 
 Time now() {
     return std::chrono::steady_clock::now();
+}
+
+Pace::Limit pace_limit(const ServiceLimits& limits) {
+    return {static_cast<double>(limits.messages_per_second), static_cast<double>(limits.burst)};
 }
 
 }  // namespace
@@ -245,11 +250,9 @@ void Service::join(const SessionPtr& session) {
     session->id = ++last_;
     channel.limit(kMaxFrame);
     sessions_[session->id] = session;
-    auto& host = hosts_[channel.peer()];
-    if (host.channels.empty()) {
-        host.credit = static_cast<double>(limits_.burst);
-        host.since = now();
-    } else if (host.channels.size() >= limits_.channels_per_host) {
+    auto& host = hosts_.try_emplace(channel.peer(), Host{{}, Pace(pace_limit(limits_), now())})
+                     .first->second;
+    if (host.channels.size() >= limits_.channels_per_host) {
         counters_.replaced++;
         sessions_.at(host.channels.front())->channel->close();
         host.channels.erase(host.channels.begin());
@@ -303,6 +306,8 @@ Awaitable<void> Service::listen_to(const SessionPtr& session) {
             co_return bytes.error();
         }
         counters_.received++;
+        // What has been received already is read without a wait: others have their turn.
+        co_await asio::post(io_, kNoThrow);
         co_await throttle(channel.peer());
         const auto message = decode_to_server(*bytes);
         if (!message || std::holds_alternative<Hello>(*message)) {
@@ -333,16 +338,10 @@ asio::awaitable<void> Service::throttle(const Name& name) {
     if (host == hosts_.end()) {
         co_return;
     }
-    auto& credit = host->second.credit;
-    const auto rate = static_cast<double>(limits_.messages_per_second);
-    const auto time = now();
-    const std::chrono::duration<double> passed = time - host->second.since;
-    host->second.since = time;
-    credit = std::min(static_cast<double>(limits_.burst), credit + passed.count() * rate) - 1;
-    if (credit < 0) {
+    const auto wait = host->second.pace.step(pace_limit(limits_), now());
+    if (wait > Duration(0)) {
         counters_.throttled++;
-        const std::chrono::duration<double> wait(-credit / rate);
-        asio::steady_timer pause(io_, std::chrono::duration_cast<Duration>(wait));
+        asio::steady_timer pause(io_, wait);
         co_await pause.async_wait(kNoThrow);
     }
 }

@@ -36,6 +36,7 @@
 #include "libmobility/channel.hpp"
 #include "libmobility/listener.hpp"
 #include "libmobility/log.hpp"
+#include "libmobility/pace.hpp"
 
 namespace mobility::server {
 
@@ -110,8 +111,7 @@ class Service {
 
     struct Host {
         std::vector<ChannelId> channels;  ///< oldest first
-        double credit = 0;                ///< messages that it may say at once
-        Time since;                       ///< when that was so
+        Pace pace;                        ///< of its messages
     };
 
     boost::asio::awaitable<void> serve(Socket socket);
@@ -150,7 +150,7 @@ class Service {
     std::list<Introduction*> strangers_;                         ///< oldest first
     std::map<boost::asio::ip::address_v6, std::size_t> crowds_;  ///< strangers per network
     std::unordered_map<ChannelId, SessionPtr> sessions_;
-    std::map<Name, Host> hosts_;
+    std::map<Name, Host> hosts_;          ///< that have a channel
     std::map<Name, std::size_t> guests_;  ///< channels of guests, by issuer of a ticket
     ChannelId last_ = 0;
     boost::asio::steady_timer timer_;

@@ -57,9 +57,10 @@ class ResumerTest : public testing::Test {
         EXPECT_TRUE(opened);
         table = std::move(*opened);
         auto& pair = *book.open(kSelf, kPeer, kHome);
-        pair.peer = PairPart{kPeer, kPeerHome, {7}};
+        pair.agree({kPeer, kPeerHome, {7}});
         pair.servers = {place(kServer), place(kOther)};
-        pair.connections = {{17, Guard::Exclusive}, {18, Guard::Exclusive}};
+        book.put(kPeer, 17, Guard::Exclusive);
+        book.put(kPeer, 18, Guard::Exclusive);
         id = pair.id();
         resumer = std::make_unique<Resumer>(
             *table, book,
@@ -306,7 +307,7 @@ TEST_F(ResumerTest, ConnectionsWithTheSamePortsAreReportedOnce) {
         auto& one = change(static_cast<std::uint64_t>(cookie));
         one.local.port = 5000;
         one.remote.port = static_cast<std::uint16_t>(6000 + cookie);
-        one.peer_inner = tcpmigrate::Endpoint{to_kernel(kPeerHome), 80};
+        one.peer_inner = tcpmigrate::PeerInner{{}, 80};
         one.state = ConnectionState::MigWait;
     }
     happens();

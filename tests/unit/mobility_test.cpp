@@ -11,6 +11,7 @@
 
 #include "libmobility/frame.hpp"
 #include "libmobility/identity.hpp"
+#include "libmobility/pace.hpp"
 #include "libmobility/pair.hpp"
 #include "temporary.hpp"
 
@@ -18,6 +19,7 @@ namespace mobility {
 namespace {
 
 using testing::HasSubstr;
+using namespace std::chrono_literals;  // NOLINT(google-build-using-namespace)
 
 std::span<const std::byte> bytes(std::string_view text) {
     return std::as_bytes(std::span(text.data(), text.size()));
@@ -201,6 +203,24 @@ TEST(Pair, ProofIsOfThisConnectionChannelRoleAndTheseHosts) {
     channel[31] = 0;
     connection[31] = 1;
     EXPECT_FALSE(equal(proof, prove(connection, Role::Opener, channel, a, b)));
+}
+
+TEST(Pace, WhoSaysTooMuchWaitsForIt) {
+    constexpr Pace::Limit limit{.per_second = 10, .burst = 3};
+    Pace::Time now{};
+    Pace pace(limit, now);
+    for (int i = 0; i < 3; i++) {
+        EXPECT_EQ(pace.step(limit, now), 0s);
+    }
+    EXPECT_EQ(pace.step(limit, now), 100ms);
+    EXPECT_EQ(pace.step(limit, now), 200ms) << "it has not waited";
+    now += 200ms;
+    EXPECT_EQ(pace.step(limit, now), 100ms);
+    now += 1h;
+    for (int i = 0; i < 3; i++) {
+        EXPECT_EQ(pace.step(limit, now), 0s) << "no more than the burst is saved";
+    }
+    EXPECT_GT(pace.step(limit, now), 0s);
 }
 
 }  // namespace

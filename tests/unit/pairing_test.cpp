@@ -36,7 +36,10 @@ class FakeKernel final : public Kernel {
         if (dead.contains(cookie)) {
             return tcpmigrate::make_error(ENOENT, "no such connection");
         }
-        return Exporter{static_cast<std::uint8_t>(cookie % 1000)};  // the same at both ends
+        exported++;
+        // The same at both ends.
+        const auto number = cookie % 1000;
+        return Exporter{static_cast<std::uint8_t>(number), static_cast<std::uint8_t>(number >> 8)};
     }
     Result<void> key(std::uint64_t cookie, KeyOp op,
                      std::span<const std::uint8_t, 32> secret) override {
@@ -59,6 +62,7 @@ class FakeKernel final : public Kernel {
     std::vector<Provable> list;
     std::set<std::uint64_t> dead;
     std::optional<KeyOp> refused;
+    std::size_t exported = 0;  ///< how often it was asked for
     std::string who;
     std::vector<std::string>* log = nullptr;
 };
@@ -166,6 +170,24 @@ TEST_F(Pairing, FurtherConnectionsOfEitherEnd) {
     EXPECT_THAT(keys, ElementsAre("b2+", "a2+", "a2!", "b2!", "b2=", "a2=",  //
                                   "a3+", "b3+", "b3!", "a3!", "a3=", "b3="));
     EXPECT_EQ(a.pair(kAccepter).connections.at(1003), Guard::Exclusive);
+}
+
+TEST_F(Pairing, ManyConnectionsCostEachOnce) {
+    // All to one port: that does not tell which of A's a proof of B is about.
+    constexpr std::uint64_t kMany = 500;
+    for (std::uint64_t number = 2; number <= kMany; number++) {
+        connect(number);
+    }
+    talk(a.session->start());
+    EXPECT_EQ(a.pair(kAccepter).connections.size(), kMany);
+    EXPECT_EQ(b.pair(kOpener).connections.size(), kMany);
+    EXPECT_EQ(a.kernel.exported, kMany);
+    EXPECT_EQ(b.kernel.exported, kMany);
+    a.kernel.list.pop_back();
+    b.kernel.list.pop_back();
+    connect(kMany + 1);
+    talk(a.session->refresh());
+    EXPECT_EQ(a.kernel.exported, kMany + 1) << "and once for all messages";
 }
 
 TEST_F(Pairing, BothProveTheSameAtOnce) {
