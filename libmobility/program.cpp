@@ -3,6 +3,7 @@
 
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
+#include <sys/resource.h>
 #include <systemd/sd-daemon.h>
 
 #include <CLI/CLI.hpp>
@@ -14,6 +15,20 @@
 #include <utility>
 
 namespace mobility {
+
+namespace {
+
+/// As many descriptors as the administrator allows: what is usual is little for a server,
+/// and for a host with many peers.
+void take_descriptors() {
+    rlimit limit{};
+    if (::getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        static_cast<void>(::setrlimit(RLIMIT_NOFILE, &limit));
+    }
+}
+
+}  // namespace
 
 int run_program(int argc, char** argv, const ProgramText& text,
                 const std::function<tcpmigrate::Result<void>(const ProgramOptions&)>& start) {
@@ -36,6 +51,7 @@ int run_program(int argc, char** argv, const ProgramText& text,
                          "'s name, which it gives itself at its first start, and end");
         CLI11_PARSE(app, argc, argv);
         options.file_given = file->count() > 0;
+        take_descriptors();
         const auto done = start(options);
         return done ? 0 : complain(done.error().message);
     } catch (const std::exception& e) {

@@ -55,11 +55,13 @@ void read_peers(SettingsFile& file, PeerConfig& peers, TrustConfig& trust) {
     section.file("pins", trust.pins);
     section.number("strangers", peers.strangers, 1, kMany);
     section.number("strangers_per_address", peers.strangers_per_address, 1, kMany);
+    section.number("attempts", peers.attempts, 1, kMany);
     section.number("channels", peers.channels, 1, kMany);
     section.seconds("introduction_seconds", peers.introduction);
     section.seconds("linger_seconds", peers.linger);
     section.seconds("retry_seconds", peers.retry);
     section.seconds("retry_longest_seconds", peers.retry_longest);
+    section.seconds("forget_seconds", peers.forget);
 }
 
 /// The first line of a file that only its owner and a group may read.
@@ -108,6 +110,7 @@ void read_server(Section& one, std::vector<ServerConfig>& servers) {
 void read_servers(SettingsFile& file, Config& config) {
     auto section = file.section("servers");
     section.flag("accept_of_peers", config.accept_servers);
+    section.number("channels", config.server_channels, 1, 100'000);
     auto hours = static_cast<std::size_t>(
         std::chrono::duration_cast<std::chrono::hours>(config.tickets).count());
     section.number("ticket_hours", hours, 1, 10'000);

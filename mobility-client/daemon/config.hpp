@@ -39,6 +39,7 @@ struct Config {
     TrustConfig trust;
     std::vector<ServerConfig> servers;                                      ///< the best first
     bool accept_servers = true;                                             ///< that peers name
+    std::size_t server_channels = 256;                                      ///< in all
     std::chrono::steady_clock::duration tickets = std::chrono::hours(168);  ///< for peers
     std::string log_level = "info";
     std::size_t log_lines = 1000;  ///< kept for `migrate-ctl log`

@@ -51,7 +51,8 @@ Daemon::Daemon(asio::io_context& io, const Identity& identity, const Config& con
       resumer_(*table_, book_, hands(), log),
       control_(
           io, [this](const json& request) { return handle(request); }, log),
-      timer_(io) {
+      timer_(io),
+      tidying_(io) {
     settings_.software = std::string("mobility-client ") + MOBILITY_VERSION;
     apply(config);
 }
@@ -103,6 +104,7 @@ void Daemon::start() {
         log_->debug("event=view places={}", after.places.size());
         mover_.on_view(before, after);
     });
+    tidy();
 }
 
 void Daemon::stop() {
@@ -112,6 +114,19 @@ void Daemon::stop() {
     peers_.stop();
     servers_.stop();
     timer_.cancel();
+    tidying_.cancel();
+}
+
+void Daemon::tidy() {
+    if (const auto count = book_.forget_unused(config_.peers.forget); count > 0) {
+        log_->info("event=forgotten pairs={}", count);
+    }
+    tidying_.expires_after(config_.peers.forget / 4);
+    tidying_.async_wait([this](const boost::system::error_code& cancelled) {
+        if (!cancelled) {
+            tidy();
+        }
+    });
 }
 
 void Daemon::on_event(const Connection& connection) {
@@ -137,11 +152,14 @@ void Daemon::on_batch(bool reread) {
 
 // ---- Servers ----
 
+const ServerConfig* Daemon::own_server(const Name& name) const {
+    const auto own = std::ranges::find_if(
+        config_.servers, [&](const ServerConfig& server) { return server.place.host == name; });
+    return own == config_.servers.end() ? nullptr : &*own;
+}
+
 Servers::Wanted Daemon::how_to_use(const ServerPlace& place) const {
-    const auto own = std::ranges::find_if(config_.servers, [&](const ServerConfig& server) {
-        return server.place.host == place.host;
-    });
-    if (own != config_.servers.end()) {
+    if (const auto* own = own_server(place.host)) {
         return {own->place, own->token, {}};
     }
     Servers::Wanted wanted{place, {}, {}};
@@ -154,12 +172,24 @@ Servers::Wanted Daemon::how_to_use(const ServerPlace& place) const {
     return wanted;
 }
 
+std::map<Servers::Key, Servers::Wanted> Daemon::chosen_servers() const {
+    std::map<Servers::Key, Servers::Wanted> chosen;
+    const auto all = resumer_.wanted();
+    const auto choose = [&](const auto& first) {
+        for (const auto& [key, place] : all) {
+            if (chosen.size() < config_.server_channels && first(key)) {
+                chosen.try_emplace(key, how_to_use(place));
+            }
+        }
+    };
+    choose([this](const Servers::Key& key) { return own_server(key.server) != nullptr; });
+    choose([this](const Servers::Key& key) { return servers_.has(key); });
+    choose([](const Servers::Key&) { return true; });
+    return chosen;
+}
+
 void Daemon::want_servers() {
-    std::map<Servers::Key, Servers::Wanted> wanted;
-    for (const auto& [key, place] : resumer_.wanted()) {
-        wanted.emplace(key, how_to_use(place));
-    }
-    servers_.want(wanted);
+    servers_.want(chosen_servers());
 }
 
 Resumer::Hands Daemon::hands() {
@@ -202,9 +232,7 @@ void Daemon::apply(const Config& config) {
         settings_.servers.push_back(server.place);
     }
     settings_.usable = [this](const ServerPlace& place) {
-        return config_.accept_servers || std::ranges::any_of(config_.servers, [&](auto& own) {
-                   return own.place.host == place.host;
-               });
+        return config_.accept_servers || own_server(place.host) != nullptr;
     };
     settings_.tickets = [this](const Name& guest, const PairId& pair) {
         std::vector<Ticket> tickets;

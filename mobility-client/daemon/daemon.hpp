@@ -35,6 +35,7 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <chrono>
+#include <map>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
 
@@ -89,8 +90,14 @@ class Daemon {
 
     void on_event(const Connection& connection);
     void on_batch(bool reread);
+    /// Forgets pairs that are not used any more, now and then.
+    void tidy();
     /// From where which servers are to be spoken with has changed.
     void want_servers();
+    /// As many as there may be: this host's own come first, then what there is already.
+    [[nodiscard]] std::map<Servers::Key, Servers::Wanted> chosen_servers() const;
+    /// As it is configured; null if it is not.
+    [[nodiscard]] const ServerConfig* own_server(const Name& name) const;
     [[nodiscard]] Servers::Wanted how_to_use(const ServerPlace& place) const;
     void apply(const Config& config);
     /// Has the timer end when the Resumer has something to do.
@@ -116,6 +123,7 @@ class Daemon {
     Resumer resumer_;
     Control control_;
     boost::asio::steady_timer timer_;
+    boost::asio::steady_timer tidying_;
     bool concerned_ = false;  ///< this batch was about a pair, or a server's channel
     std::chrono::steady_clock::time_point since_ = std::chrono::steady_clock::now();
 };

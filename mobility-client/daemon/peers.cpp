@@ -38,15 +38,41 @@ Time now() {
 
 }  // namespace
 
+/// Of a channel on which nothing has been proved yet, among the others: they are few.
+class Peers::Place {
+  public:
+    /// `by`: the stranger's address, or nothing for an attempt of this host.
+    Place(Peers& peers, const std::optional<Address>& by) : peers_(peers), by_(by) {
+        (by_ ? peers_.strangers_[*by_] : peers_.attempting_)++;
+    }
+    Place(const Place&) = delete;
+    Place& operator=(const Place&) = delete;
+    ~Place() {
+        if (!by_) {
+            peers_.attempting_--;
+            peers_.arm();  // others have waited for it
+        } else if (--peers_.strangers_[*by_] == 0) {
+            peers_.strangers_.erase(*by_);
+        }
+    }
+
+  private:
+    Peers& peers_;
+    std::optional<Address> by_;
+};
+
 struct Peers::Link {
-    Link(std::unique_ptr<Channel> made, const ChannelView& view, bool by_us, Peers& peers)
+    Link(std::unique_ptr<Channel> made, PlacePtr until_open, const ChannelView& view, bool by_us,
+         Peers& peers)
         : channel(std::move(made)),
+          place(std::move(until_open)),
           there(view.there),
           opener(by_us),
           cookie(cookie_of(channel->socket().native_handle())),
           session(view, peers.settings_, peers.prover_, peers.book_) {}
 
     std::unique_ptr<Channel> channel;
+    PlacePtr place;  ///< until it is open
     Address there;
     bool opener;
     std::uint64_t cookie;
@@ -234,11 +260,15 @@ void Peers::consider(const Address& there) {
     }
     auto& attempt = attempts_[there];
     const auto* connection = table_.find(*wanted->second.begin());
-    if (attempt.busy || now() < attempt.next || connection == nullptr) {
+    if (attempt.busy || now() < attempt.next || connection == nullptr ||
+        attempting_ >= config_.attempts) {
         return;
     }
     attempt.busy = true;
-    asio::co_spawn(io_, reach(there, to_asio(connection->local.address)), asio::detached);
+    asio::co_spawn(io_,
+                   reach(there, to_asio(connection->local.address),
+                         std::make_unique<Place>(*this, std::nullopt)),
+                   asio::detached);
 }
 
 void Peers::failed(const Address& there, const std::string& why) {
@@ -261,7 +291,8 @@ void Peers::arm() {
             first = attempt.next;
         }
     }
-    if (!first || stopping_) {
+    // With all places taken the next to become free arms it again.
+    if (!first || stopping_ || attempting_ >= config_.attempts) {
         timer_.cancel();
         return;
     }
@@ -285,14 +316,15 @@ void Peers::arm() {
 
 // ---- Making channels ----
 
-asio::awaitable<void> Peers::reach(Address there, Address here) {
+asio::awaitable<void> Peers::reach(Address there, Address here, PlacePtr place) {
     auto made = co_await in_time(open(there, here));
     std::string why;
     if (made) {
-        const auto ended = co_await talk(std::move(*made), true);
+        const auto ended = co_await talk(std::move(*made), std::move(place), true);
         why = ended ? "connections that are not proved there" : ended.error().message;
     } else {
         why = made.error().message;
+        place.reset();
     }
     const auto attempt = attempts_.find(there);
     if (attempt != attempts_.end()) {
@@ -344,17 +376,19 @@ Awaitable<std::unique_ptr<Channel>> Peers::in_time(Awaitable<std::unique_ptr<Cha
     co_return made;
 }
 
+std::size_t Peers::strangers() const {
+    return std::accumulate(strangers_.begin(), strangers_.end(), std::size_t{0},
+                           [](std::size_t sum, const auto& entry) { return sum + entry.second; });
+}
+
 bool Peers::has_room_for(const Address& there) {
     table_.take();
     if (!prover_.any(there)) {
         counters_.strangers++;
         return false;
     }
-    const auto all =
-        std::accumulate(strangers_.begin(), strangers_.end(), std::size_t{0},
-                        [](std::size_t sum, const auto& entry) { return sum + entry.second; });
     const auto here = strangers_.find(there);
-    if (all >= config_.strangers || links_.size() >= config_.channels ||
+    if (strangers() >= config_.strangers || links_.size() >= config_.channels ||
         (here != strangers_.end() && here->second >= config_.strangers_per_address)) {
         counters_.crowded++;
         return false;
@@ -372,11 +406,8 @@ asio::awaitable<void> Peers::admit(Socket socket) {
         prover_.forget(cookie);
         co_return;
     }
-    strangers_[there]++;
+    auto place = std::make_unique<Place>(*this, there);
     auto made = co_await in_time(Channel::accept(std::move(socket), tls_));
-    if (--strangers_[there] == 0) {
-        strangers_.erase(there);
-    }
     if (!made) {
         prover_.forget(cookie);
         counters_.failed++;
@@ -385,7 +416,7 @@ asio::awaitable<void> Peers::admit(Socket socket) {
         co_return;
     }
     counters_.accepted++;
-    const auto ended = co_await talk(std::move(*made), false);
+    const auto ended = co_await talk(std::move(*made), std::move(place), false);
     if (!ended) {
         log_->debug("event=peer-left address={} why=\"{}\"", there.to_string(),
                     ended.error().message);
@@ -394,7 +425,8 @@ asio::awaitable<void> Peers::admit(Socket socket) {
 
 // ---- Talking ----
 
-Result<Peers::LinkPtr> Peers::make_link(std::unique_ptr<Channel> channel, bool opener) {
+Result<Peers::LinkPtr> Peers::make_link(std::unique_ptr<Channel> channel, PlacePtr place,
+                                        bool opener) {
     boost::system::error_code error;
     const auto here = channel->socket().local_endpoint(error);
     const auto there = channel->remote();
@@ -405,7 +437,7 @@ Result<Peers::LinkPtr> Peers::make_link(std::unique_ptr<Channel> channel, bool o
     const ChannelView view{
         self_,  channel->peer(), plain(here.address()), there->address(), channel->exporter(),
         *secret};
-    return std::make_shared<Link>(std::move(channel), view, opener, *this);
+    return std::make_shared<Link>(std::move(channel), std::move(place), view, opener, *this);
 }
 
 bool Peers::take_place(const LinkPtr& link) {
@@ -429,10 +461,10 @@ bool Peers::take_place(const LinkPtr& link) {
     return true;
 }
 
-Awaitable<void> Peers::talk(std::unique_ptr<Channel> channel, bool opener) {
+Awaitable<void> Peers::talk(std::unique_ptr<Channel> channel, PlacePtr place, bool opener) {
     const auto name = channel->peer();
     const auto cookie = cookie_of(channel->socket().native_handle());
-    auto made = make_link(std::move(channel), opener);
+    auto made = make_link(std::move(channel), std::move(place), opener);
     if (!made) {
         prover_.forget(cookie);
         co_return made.error();
@@ -526,6 +558,7 @@ void Peers::opened(const LinkPtr& link) {
     const auto& peer = link->channel->peer();
     if (!link->open) {
         link->open = true;
+        link->place.reset();
         counters_.agreed++;
         if (const auto attempt = attempts_.find(link->there); attempt != attempts_.end()) {
             attempt->second.failures = 0;

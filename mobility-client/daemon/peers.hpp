@@ -13,8 +13,9 @@
 // at once, that of the host with the smaller name stays; else a new one ends the old one.
 //
 // Nobody can cost others anything: strangers are closed before TLS, few are let in at once
-// and of one address, each has little time; a peer that does not read what it is sent, or
-// sends more than fits, is closed.
+// and of one address, each has little time until it has proved a connection; only so many
+// attempts of this host are under way at once; a peer that does not read what it is sent, or
+// sends more than fits, is closed, and who says too much has to wait.
 //
 // Single-threaded: everything runs on the io_context, which must outlive it and has to have
 // run dry after stop() before it goes.
@@ -55,13 +56,15 @@ struct PeerConfig {
     std::vector<Endpoint> listen{{boost::asio::ip::address_v6::any(), kPeerPort}};
     std::size_t port = kPeerPort;  ///< of the peers
     bool exclusive = true;         ///< with a pair key no other is accepted
-    std::size_t strangers = 64;    ///< channels that are being made by others, in all
+    std::size_t strangers = 64;    ///< others' channels with nothing proved yet, in all
     std::size_t strangers_per_address = 4;
+    std::size_t attempts = 64;                         ///< this host's, the same, at once
     std::size_t channels = 1024;                       ///< with peers
     Duration introduction = std::chrono::seconds(10);  ///< until a Session is open
     Duration linger = std::chrono::seconds(60);        ///< without a word
     Duration retry = std::chrono::seconds(30);         ///< after a failure; doubles
     Duration retry_longest = std::chrono::hours(1);
+    Duration forget = std::chrono::hours(1);  ///< pairs without a connection
 
     bool operator==(const PeerConfig&) const = default;
 };
@@ -120,18 +123,22 @@ class Peers {
     [[nodiscard]] const std::map<Address, Attempt>& attempts() const { return attempts_; }
     /// How many connections wait for their peer's daemon.
     [[nodiscard]] std::size_t wanted(const Address& there) const;
+    /// Others' channels on which nothing has been proved.
+    [[nodiscard]] std::size_t strangers() const;
     [[nodiscard]] bool has_channel(const Name& peer) const { return links_.contains(peer); }
 
   private:
     using Socket = boost::asio::ip::tcp::socket;
     struct Link;
     using LinkPtr = std::shared_ptr<Link>;
+    class Place;
+    using PlacePtr = std::unique_ptr<Place>;
 
     void want(const Connection& connection);
     void forget(std::uint64_t cookie);
     /// Has something done about the connections to this host that are not proved.
     void consider(const Address& there);
-    boost::asio::awaitable<void> reach(Address there, Address here);
+    boost::asio::awaitable<void> reach(Address there, Address here, PlacePtr place);
     Awaitable<std::unique_ptr<Channel>> open(Address there, Address here);
     /// A channel that is to be made in time, and given up by stop().
     Awaitable<std::unique_ptr<Channel>> in_time(Awaitable<std::unique_ptr<Channel>> making);
@@ -139,8 +146,8 @@ class Peers {
     bool has_room_for(const Address& there);
 
     /// From TLS to the end of the channel; why it ended.
-    Awaitable<void> talk(std::unique_ptr<Channel> channel, bool opener);
-    Result<LinkPtr> make_link(std::unique_ptr<Channel> channel, bool opener);
+    Awaitable<void> talk(std::unique_ptr<Channel> channel, PlacePtr place, bool opener);
+    Result<LinkPtr> make_link(std::unique_ptr<Channel> channel, PlacePtr place, bool opener);
     /// May this channel be the one of its two hosts? Ends the other one if so.
     bool take_place(const LinkPtr& link);
     Awaitable<void> converse(LinkPtr link);
@@ -171,7 +178,8 @@ class Peers {
     std::list<Listener> listeners_;
     std::map<Name, LinkPtr> links_;
     std::set<LinkPtr> parting_;                          ///< that are no one's channel any more
-    std::map<Address, std::size_t> strangers_;           ///< being made by others
+    std::map<Address, std::size_t> strangers_;           ///< of others, nothing proved
+    std::size_t attempting_ = 0;                         ///< of this host, the same
     std::map<Address, std::set<std::uint64_t>> wanted_;  ///< opened here, and not proved
     std::map<std::uint64_t, Address> wanted_at_;         ///< the same, by cookie
     std::set<Address> touched_;                          ///< of this batch

@@ -149,6 +149,8 @@ void Resumer::on_batch(bool reread) {
     for (const auto& peer : std::exchange(touched_, {})) {
         evaluate(peer, false);
     }
+    std::erase_if(states_,
+                  [this](const auto& entry) { return book_.find(entry.first) == nullptr; });
 }
 
 void Resumer::evaluate(const Name& peer, bool always) {

@@ -150,6 +150,10 @@ Servers::LinkPtr Servers::find(const Key& key) const {
     return found == links_.end() ? nullptr : *found;
 }
 
+bool Servers::has(const Key& key) const {
+    return std::ranges::any_of(links_, [&](const LinkPtr& link) { return link->key == key; });
+}
+
 std::chrono::microseconds Servers::rtt(const Key& key) {
     const auto link = find(key);
     return link ? link->channel->rtt() : std::chrono::microseconds(0);

@@ -93,6 +93,8 @@ class Servers {
     /// These channels are wanted from now on, and no others. Also when the host or a channel
     /// has moved: what is at the wanted place then is found again.
     void want(const std::map<Key, Wanted>& wanted);
+    /// Is there one, joined or not?
+    [[nodiscard]] bool has(const Key& key) const;
     /// False if there is no joined channel there.
     bool say(const Key& key, const ToServer& message);
     /// Of the channel; 0 if there is none, or it is not known.

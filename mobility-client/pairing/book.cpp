@@ -9,18 +9,43 @@ namespace mobility::client {
 
 Pair* Book::open(const Name& self, const Name& peer, const boost::asio::ip::address& here) {
     if (const auto known = pairs_.find(peer); known != pairs_.end()) {
+        known->second.used = clock_();
         return &known->second;
     }
     if (pairs_.size() >= kMaxPairs) {
-        return nullptr;
+        const auto* least = least_used();
+        if (least == nullptr) {
+            return nullptr;
+        }
+        pairs_.erase(*least);
     }
     Pair pair;
     pair.own.host = self;
     pair.own.address = here;
+    pair.used = clock_();
     if (RAND_bytes(pair.own.random.data(), static_cast<int>(pair.own.random.size())) != 1) {
         return nullptr;
     }
     return &pairs_.emplace(peer, std::move(pair)).first->second;
+}
+
+const Name* Book::least_used() const {
+    const Name* out = nullptr;
+    std::chrono::steady_clock::time_point since;
+    for (const auto& [peer, pair] : pairs_) {
+        if (pair.connections.empty() && (out == nullptr || pair.used < since)) {
+            out = &peer;
+            since = pair.used;
+        }
+    }
+    return out;
+}
+
+std::size_t Book::forget_unused(std::chrono::steady_clock::duration longer_than) {
+    const auto before = clock_() - longer_than;
+    return std::erase_if(pairs_, [&](const auto& entry) {
+        return entry.second.connections.empty() && entry.second.used < before;
+    });
 }
 
 const Pair* Book::find(const Name& peer) const {
@@ -51,7 +76,9 @@ void Book::forget(const Name& peer) {
 
 void Book::drop(std::uint64_t cookie) {
     if (const auto peer = owner(cookie)) {
-        pairs_.at(*peer).connections.erase(cookie);
+        auto& pair = pairs_.at(*peer);
+        pair.connections.erase(cookie);
+        pair.used = clock_();
         owners_.erase(cookie);
     }
 }

@@ -36,6 +36,15 @@ std::uint64_t head(const Proof& proof) {
 Session::Session(const ChannelView& channel, const Settings& settings, Kernel& kernel, Book& book)
     : channel_(channel), settings_(settings), kernel_(kernel), book_(book) {}
 
+Pair* Session::pair() {
+    auto* pair = book_.open(channel_.self, channel_.peer, channel_.here);
+    if (pair == nullptr || (own_ && *own_ != pair->own)) {
+        return nullptr;
+    }
+    own_ = pair->own;
+    return pair;
+}
+
 // ---- Proofs ----
 
 const Session::Proofs* Session::proofs_of(const Provable& connection) {
@@ -310,8 +319,11 @@ Session::Messages Session::handle(const Answer& answer) {
         return refuse(PeerRefused::Why::Version, "only version 1 is spoken here");
     }
     auto* pair = this->pair();
-    if (answer.own.host != channel_.peer || pair == nullptr) {
+    if (answer.own.host != channel_.peer) {
         return refuse(PeerRefused::Why::OtherIdentity, "the part of another host");
+    }
+    if (pair == nullptr) {
+        return refuse(PeerRefused::Why::TooMuch, "too many pairs");
     }
     if (!answer.usable.empty() && answer.usable.back() >= settings_.servers.size()) {
         return refuse(PeerRefused::Why::Malformed, "a server that was not offered");
@@ -341,11 +353,11 @@ Session::Messages Session::handle(const Answer& answer) {
 }
 
 Session::Messages Session::handle(const Confirm& confirm) {
-    auto* pair = this->pair();
-    if (state_ != State::Answered || pair == nullptr) {
+    if (state_ != State::Answered) {
         return refuse(PeerRefused::Why::Malformed, "Confirm out of turn");
     }
-    if (!pair->agreed() || confirm.pair != pair->id()) {
+    auto* pair = this->pair();
+    if (pair == nullptr || !pair->agreed() || confirm.pair != pair->id()) {
         return refuse(PeerRefused::Why::Malformed, "another pair");
     }
     if (!confirm.usable.empty() && confirm.usable.back() >= answered_.size()) {

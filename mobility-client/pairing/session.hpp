@@ -142,8 +142,8 @@ class Session {
     Messages handle(const Stage& stage);
     Messages handle(const PeerRefused& refused);
 
-    /// Of the book; null if that is full.
-    Pair* pair() { return book_.open(channel_.self, channel_.peer, channel_.here); }
+    /// Of the book; null if that is full, or has forgotten what this channel has agreed on.
+    Pair* pair();
     Messages refuse(PeerRefused::Why why, std::string text);
     std::vector<Provable> connections();
     /// Made once for each connection; null if it has ended.
@@ -167,6 +167,7 @@ class Session {
     Book& book_;
     State state_ = State::Starting;
     std::string reason_;
+    std::optional<PairPart> own_;  ///< this end's part, once the pair has been opened
     Counters counters_;
     std::uint32_t batch_ = 0;                        ///< the last that this end has proved
     std::uint32_t peer_batch_ = 0;                   ///< the last that the peer has

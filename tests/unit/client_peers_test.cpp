@@ -339,6 +339,48 @@ TEST_F(PeersTest, ManyStrangersOfOneAddressAreTooMany) {
     });
 }
 
+TEST_F(PeersTest, WhoProvesNothingIsAStrangerStill) {
+    b.config.strangers_per_address = 1;
+    run([this]() -> asio::awaitable<void> {
+        Host unknown;
+        tcp::socket socket(io, tcp::endpoint(a.here, 0));
+        const tcp::endpoint there(b.here, static_cast<std::uint16_t>(b.config.port));
+        co_await socket.async_connect(there, asio::use_awaitable);
+        const auto silent = co_await Channel::connect(std::move(socket), unknown.tls);
+        EXPECT_TRUE(silent);
+        co_await until([this] { return b.peers->counters().accepted == 1; });
+        tcp::socket next(io, tcp::endpoint(a.here, 0));
+        co_await next.async_connect(there, asio::use_awaitable);
+        co_await until([this] { return b.peers->counters().crowded == 1; });
+        (*silent)->close();
+        co_await until([this] { return b.peers->strangers() == 0; });
+        a.peers->on_batch(true);
+        co_await until([this] { return agreed(); });
+        EXPECT_EQ(b.peers->strangers(), 0) << "who has proved something is none";
+        EXPECT_EQ(b.peers->counters().crowded, 1);
+    });
+}
+
+TEST_F(PeersTest, SoManyAttemptsAtOnceAndTheOthersLater) {
+    a.config.attempts = 1;
+    // Another peer, after B by its address, whose daemon does not say a word.
+    const auto silent = make_address("127.0.0.3");
+    auto other = a.kernel.connections[0];
+    other.cookie = 18;
+    other.local.port = 5001;
+    other.remote = {to_kernel(silent), 80};
+    a.kernel.connections.push_back(other);
+    run([&]() -> asio::awaitable<void> {
+        const tcp::acceptor acceptor(
+            io, tcp::endpoint(silent, static_cast<std::uint16_t>(a.config.port)));
+        a.peers->on_batch(true);
+        EXPECT_TRUE(a.peers->attempts().at(b.here).busy);
+        EXPECT_FALSE(a.peers->attempts().at(silent).busy) << "it waits";
+        co_await until([this] { return agreed(); });
+        co_await until([&] { return a.peers->attempts().at(silent).busy; });
+    });
+}
+
 TEST_F(PeersTest, WhoIsNotTrustedIsRefused) {
     b.trusting.require = TrustConfig::Require::Listed;
     a.config.retry = seconds(100);

@@ -413,6 +413,7 @@ TEST_F(Pairing, OutOfTurn) {
         const auto reply = b.session->take(message);
         EXPECT_EQ(std::get<PeerRefused>(reply.at(0)).why, PeerRefused::Why::Malformed);
         EXPECT_THAT(b.session->take(offer()), IsEmpty()) << "it has ended";
+        EXPECT_EQ(b.book.find(kOpener), nullptr) << "who has proved nothing is not in the book";
     }
     meet();
     talk(a.session->start());
@@ -427,6 +428,58 @@ TEST_F(Pairing, ARefusalEndsIt) {
     EXPECT_THAT(a.session->take(PeerRefused{PeerRefused::Why::Policy, "not you"}), IsEmpty());
     EXPECT_TRUE(a.session->ended());
     EXPECT_EQ(a.session->reason(), "not you");
+}
+
+TEST(Book, PairsWithoutConnectionsAreForgottenInTime) {
+    std::chrono::steady_clock::time_point now{};
+    Book book([&now] { return now; });
+    const auto here = make_address("192.0.2.1");
+    ASSERT_NE(book.open(kOpener, kAccepter, here), nullptr);
+    ASSERT_NE(book.open(kOpener, kStranger, here), nullptr);
+    book.put(kAccepter, 17, Guard::Proved);
+    now += std::chrono::hours(1);
+    EXPECT_EQ(book.forget_unused(std::chrono::minutes(59)), 1U);
+    EXPECT_NE(book.find(kAccepter), nullptr) << "it has a connection";
+    book.drop(17);
+    now += std::chrono::minutes(59);
+    EXPECT_EQ(book.forget_unused(std::chrono::minutes(59)), 0U) << "since it has ended";
+    now += std::chrono::seconds(1);
+    EXPECT_EQ(book.forget_unused(std::chrono::minutes(59)), 1U);
+}
+
+TEST(Book, WhenItIsFullTheLeastUsedPairGoes) {
+    std::chrono::steady_clock::time_point now{};
+    Book book([&now] { return now; });
+    const auto here = make_address("192.0.2.1");
+    const auto name = [](std::size_t number) {
+        return Name({1, static_cast<std::uint8_t>(number), static_cast<std::uint8_t>(number >> 8)});
+    };
+    for (std::size_t i = 0; i < Book::kMaxPairs; i++) {
+        now += std::chrono::seconds(1);
+        ASSERT_NE(book.open(kOpener, name(i), here), nullptr);
+    }
+    book.put(name(0), 17, Guard::Proved);
+    ASSERT_NE(book.open(kOpener, kStranger, here), nullptr);
+    EXPECT_EQ(book.pairs().size(), Book::kMaxPairs);
+    EXPECT_NE(book.find(name(0)), nullptr) << "it has a connection";
+    EXPECT_EQ(book.find(name(1)), nullptr);
+    for (std::size_t i = 2; i < Book::kMaxPairs; i++) {
+        book.put(name(i), 100 + i, Guard::Proved);
+    }
+    book.put(kStranger, 18, Guard::Proved);
+    EXPECT_EQ(book.open(kOpener, kAccepter, here), nullptr) << "all have connections";
+}
+
+TEST_F(Pairing, WhatTheBookHasForgottenEndsTheChannel) {
+    talk(a.session->start());
+    a.book.forget(kAccepter);
+    connect(2);
+    talk({}, b.session->refresh());
+    EXPECT_TRUE(a.session->ended());
+    EXPECT_FALSE(a.pair(kAccepter).agreed());
+    meet();
+    talk(a.session->start());
+    EXPECT_EQ(a.pair(kAccepter).id(), b.pair(kOpener).id());
 }
 
 TEST_F(Pairing, TheBookForgetsWhatIsNoMore) {
