@@ -19,11 +19,12 @@ using tcpmigrate::Reason;
 using ConnectionState = tcpmigrate::State;
 
 constexpr std::size_t kServersOfPair = 4;  ///< that are spoken with
-constexpr std::size_t kMaxOthers = 8;      ///< Notices that wait
 constexpr std::chrono::seconds kFirstAgain(5);
 constexpr std::chrono::seconds kLongestAgain(60);
 constexpr std::chrono::milliseconds kSlack(200);
 constexpr std::chrono::minutes kTriedWindow(1);
+/// A server has its own channel look as slow as it likes.
+constexpr std::chrono::seconds kLongestRtt(1);
 
 /// The peer's port as the peer sees it.
 std::uint16_t inner_port(const Connection& connection) {
@@ -148,6 +149,12 @@ void Resumer::on_batch(bool reread) {
     }
     for (const auto& peer : std::exchange(touched_, {})) {
         evaluate(peer, false);
+        // One of these events may have ended what was tried.
+        const auto* pair = book_.find(peer);
+        const auto state = states_.find(peer);
+        if (pair != nullptr && state != states_.end()) {
+            try_others(*pair, state->second);
+        }
     }
     std::erase_if(states_,
                   [this](const auto& entry) { return book_.find(entry.first) == nullptr; });
@@ -167,7 +174,8 @@ void Resumer::evaluate(const Name& peer, bool always) {
         if (known != states_.end()) {
             give_up_if_still(known->second);
             settle(*pair, known->second);
-            if (!known->second.trying && known->second.tried.empty()) {
+            const auto& state = known->second;
+            if (!state.trying && state.tried.empty() && state.others.empty()) {
                 states_.erase(known);
             }
         }
@@ -297,27 +305,50 @@ void Resumer::handle(const Servers::Key& key, const Notice& notice) {
     auto& state = states_[known->first];
     log_->info("event=told peer={} server={} place={} trial={} step={}", known->first.to_string(),
                key.server.to_string(), notice.peer.to_string(), notice.trial, notice.step);
-    // The same server knows better now; another one has to wait.
-    if (state.trying && state.trying->by.server != key.server) {
-        if (state.others.size() < kMaxOthers) {
-            state.others.push_back({key, notice});
-        }
-        return;
+    // The same server knows better now, unless others wait for it to come to an end; another
+    // one has to wait, but not for longer than the first has time.
+    const bool other = state.trying && state.trying->by.server != key.server;
+    if (other && !state.until) {
+        finish(state, false);
+    } else if (other || (state.trying && !state.others.empty())) {
+        return wait_for_turn(state, {key, notice});
     }
     attempt(known->second, state, {key, notice});
+    try_others(known->second, state);
+}
+
+void Resumer::wait_for_turn(State& state, Told told) {
+    const auto same = std::ranges::find_if(
+        state.others, [&](const Told& other) { return other.by.server == told.by.server; });
+    if (same != state.others.end()) {
+        *same = std::move(told);
+    } else {
+        state.others.push_back(std::move(told));
+    }
+}
+
+bool Resumer::may_try(State& state, const Name& server) {
+    const auto now = hands_.now();
+    for (auto& [name, times] : state.tried) {
+        std::erase_if(times, [&](Time then) { return then + kTriedWindow < now; });
+    }
+    std::erase_if(state.tried, [](const auto& entry) { return entry.second.empty(); });
+    auto& tried = state.tried[server];
+    if (tried.size() >= kMaxTold) {
+        counters_.held_back++;
+        return false;
+    }
+    tried.push_back(now);
+    return true;
 }
 
 void Resumer::attempt(const Pair& pair, State& state, const Told& told) {
-    const auto now = hands_.now();
-    std::erase_if(state.tried, [&](Time then) { return then + kTriedWindow < now; });
-    if (state.tried.size() >= kMaxTold) {
-        counters_.held_back++;
+    if (!may_try(state, told.by.server)) {
         return;
     }
-    state.tried.push_back(now);
     state.trying = told;
     state.pending.clear();
-    state.until = now + 4 * hands_.rtt(told.by) + kSlack;
+    state.until = hands_.now() + 4 * std::min<Duration>(hands_.rtt(told.by), kLongestRtt) + kSlack;
     std::size_t there = 0;
     for (const auto* connection : connections(pair)) {
         for (const auto& resume : told.notice.connections) {
@@ -378,14 +409,12 @@ void Resumer::finish(State& state, bool resumed) {
     }
 }
 
-/// The last one has come to nothing, or its time is over.
-void Resumer::next_told(const Pair& pair, State& state) {
-    if (state.others.empty()) {
-        return;
+void Resumer::try_others(const Pair& pair, State& state) {
+    while (!state.trying && !state.others.empty()) {
+        const auto told = std::move(state.others.front());
+        state.others.pop_front();
+        attempt(pair, state, told);
     }
-    const auto told = std::move(state.others.front());
-    state.others.pop_front();
-    attempt(pair, state, told);
 }
 
 void Resumer::handle(const Servers::Key& key, const Verdict& verdict) {
@@ -436,7 +465,10 @@ void Resumer::expire() {
         if (state.until && *state.until <= now) {
             // What is under way goes on all the same, unless another place was told.
             state.until.reset();
-            next_told(*pair, state);
+            if (!state.others.empty()) {
+                finish(state, false);
+                try_others(*pair, state);
+            }
         }
         if (state.again && *state.again <= now) {
             state.again.reset();

@@ -71,7 +71,8 @@ class Resumer {
         std::size_t unsettled = 0;  ///< connections
     };
 
-    static constexpr std::size_t kMaxTold = 10;  ///< Notices of a pair that are tried a minute
+    /// Notices of one server about one pair that are tried a minute.
+    static constexpr std::size_t kMaxTold = 10;
 
     /// Table and Book outlive it.
     Resumer(const Table& table, const Book& book, Hands hands, Log log);
@@ -104,10 +105,10 @@ class Resumer {
         std::optional<Time> again;       ///< when to report again
         Duration pause{};                ///< before that
         std::optional<Told> trying;
-        Cookies pending;            ///< of it: connections that are under way
-        std::optional<Time> until;  ///< for so long before the next one is tried
-        std::deque<Told> others;    ///< Notices of other servers
-        std::deque<Time> tried;     ///< when Notices were
+        Cookies pending;                         ///< of it: connections that are under way
+        std::optional<Time> until;               ///< for so long before the next one is tried
+        std::deque<Told> others;                 ///< Notices that wait, one of each server at most
+        std::map<Name, std::deque<Time>> tried;  ///< when Notices were, by server
         std::string verdict;
     };
 
@@ -132,7 +133,11 @@ class Resumer {
     bool send_there(const Connection& connection, const Notice& notice, const Resume& resume,
                     State& state);
     void finish(State& state, bool resumed);
-    void next_told(const Pair& pair, State& state);
+    /// Has this server been tried too often? If not, it is once more now.
+    bool may_try(State& state, const Name& server);
+    /// If nothing is being tried: what waits.
+    void try_others(const Pair& pair, State& state);
+    void wait_for_turn(State& state, Told told);
 
     const Table& table_;
     const Book& book_;

@@ -68,7 +68,7 @@ class ResumerTest : public testing::Test {
                                said.push_back({to, message});
                                return joined;
                            },
-                           [](const Servers::Key&) { return milliseconds(50); },
+                           [this](const Servers::Key&) { return rtt; },
                            [this](const tcpmigrate::MigrateRequest& request) -> Result<void> {
                                if (refused) {
                                    return tcpmigrate::make_error(EADDRINUSE, "no");
@@ -146,6 +146,7 @@ class ResumerTest : public testing::Test {
     std::deque<Connection> changed;  ///< references into it stay good
     std::vector<Word> said;
     std::vector<tcpmigrate::MigrateRequest> migrated;
+    Resumer::Duration rtt = milliseconds(50);
     bool joined = true;
     bool refused = false;
     Resumer::Time now{};
@@ -370,6 +371,72 @@ TEST_F(ResumerTest, AnotherServersWordWaits) {
     resumer->expire();
     ASSERT_THAT(migrated, SizeIs(2));
     EXPECT_EQ(migrated[0].new_remote.address, to_kernel(second.peer));
+}
+
+TEST_F(ResumerTest, WhoseTimeIsOverKeepsNobodyWaiting) {
+    leave_home();
+    resumer->on_message(from(kAway), a_notice());
+    now += milliseconds(400);
+    resumer->expire();
+    migrated.clear();
+    resumer->on_message(from(kAway, kOther), a_notice(7));
+    EXPECT_THAT(migrated, SizeIs(2));
+}
+
+TEST_F(ResumerTest, AnotherServersWordIsTriedAsSoonAsTheFirstHasFailed) {
+    leave_home();
+    resumer->on_message(from(kAway), a_notice());
+    auto second = a_notice(7);
+    second.peer = make_address("198.51.100.88");
+    resumer->on_message(from(kAway, kOther), second);
+    migrated.clear();
+    for (const auto cookie : {17, 18}) {
+        auto& one = change(static_cast<std::uint64_t>(cookie));
+        one.state = ConnectionState::MigWait;
+        one.reason = Reason::Timeout;
+    }
+    happens();
+    ASSERT_THAT(migrated, SizeIs(2));
+    EXPECT_EQ(migrated[0].new_remote.address, to_kernel(second.peer));
+    ASSERT_THAT(words<Outcome>(), SizeIs(1));
+    EXPECT_FALSE(words<Outcome>()[0].resumed);
+}
+
+TEST_F(ResumerTest, WhatTheKernelRefusesAtOnceLeavesTheNext) {
+    leave_home();
+    resumer->on_message(from(kAway), a_notice());
+    auto second = a_notice(7);
+    second.connections = {{4, 4, 4, 4}};
+    resumer->on_message(from(kAway, kOther), second);
+    // The first server says something else, which waits: somebody else has not been tried.
+    auto third = a_notice(2);
+    third.peer = make_address("198.51.100.99");
+    resumer->on_message(from(kAway), third);
+    migrated.clear();
+    now += milliseconds(400);
+    resumer->expire();
+    EXPECT_EQ(resumer->counters().useless, 1);
+    ASSERT_THAT(migrated, SizeIs(2));
+    EXPECT_EQ(migrated[0].new_remote.address, to_kernel(third.peer));
+}
+
+TEST_F(ResumerTest, AServerIsWaitedForOnlySoLong) {
+    leave_home();
+    rtt = seconds(100);
+    resumer->on_message(from(kAway), a_notice());
+    EXPECT_EQ(*resumer->next(), now + milliseconds(4200));
+}
+
+TEST_F(ResumerTest, OneServersManyPlacesDoNotHoldBackAnothers) {
+    leave_home();
+    for (std::uint32_t i = 0; i < 20; i++) {
+        resumer->on_message(from(kAway), a_notice(i));
+    }
+    EXPECT_EQ(resumer->counters().tried, Resumer::kMaxTold);
+    resumer->on_message(from(kAway, kOther), a_notice(50));
+    now += milliseconds(400);
+    resumer->expire();
+    EXPECT_EQ(resumer->counters().tried, Resumer::kMaxTold + 1);
 }
 
 TEST_F(ResumerTest, PlacesAreTriedOnlySoOften) {
