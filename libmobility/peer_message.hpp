@@ -6,6 +6,7 @@
 #pragma once
 
 #include <boost/asio/ip/address.hpp>
+#include <compare>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -36,6 +37,7 @@ struct ServerPlace {
     std::uint16_t port = 0;
 
     bool operator==(const ServerPlace&) const = default;
+    std::strong_ordering operator<=>(const ServerPlace&) const = default;
 };
 
 /// A connection as the end that proves it sees it, before any translation.

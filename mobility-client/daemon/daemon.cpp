@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -158,31 +159,45 @@ const ServerConfig* Daemon::own_server(const Name& name) const {
     return own == config_.servers.end() ? nullptr : &*own;
 }
 
+/// What is configured counts, whatever a peer says of that server.
+Servers::Key Daemon::as_configured(const Servers::Key& key) const {
+    const auto* own = own_server(key.server.host);
+    return {own != nullptr ? own->place : key.server, key.from};
+}
+
 Servers::Wanted Daemon::how_to_use(const ServerPlace& place) const {
     if (const auto* own = own_server(place.host)) {
-        return {own->place, own->token, {}};
+        return {own->token, {}};
     }
-    Servers::Wanted wanted{place, {}, {}};
+    Servers::Wanted wanted;
     for (const auto& [peer, pair] : book_.pairs()) {
-        if (std::ranges::find(pair.servers, place) != pair.servers.end()) {
-            wanted.tickets.insert(wanted.tickets.end(), pair.tickets.begin(), pair.tickets.end());
+        if (!pair.agreed() || pair.connections.empty() ||
+            std::ranges::find(pair.servers, place) == pair.servers.end()) {
+            continue;
         }
+        // Others a server would have to look at in vain.
+        std::ranges::copy_if(
+            pair.tickets, std::back_inserter(wanted.tickets), [&](const Ticket& ticket) {
+                return ticket.pair == pair.id() && ticket.guest == identity_.name();
+            });
     }
-    wanted.tickets.resize(std::min(wanted.tickets.size(), kMaxTickets));
     return wanted;
 }
 
 std::map<Servers::Key, Servers::Wanted> Daemon::chosen_servers() const {
     std::map<Servers::Key, Servers::Wanted> chosen;
-    const auto all = resumer_.wanted();
+    std::set<Servers::Key> all;
+    for (const auto& key : resumer_.wanted()) {
+        all.insert(as_configured(key));
+    }
     const auto choose = [&](const auto& first) {
-        for (const auto& [key, place] : all) {
+        for (const auto& key : all) {
             if (chosen.size() < config_.server_channels && first(key)) {
-                chosen.try_emplace(key, how_to_use(place));
+                chosen.try_emplace(key, how_to_use(key.server));
             }
         }
     };
-    choose([this](const Servers::Key& key) { return own_server(key.server) != nullptr; });
+    choose([this](const Servers::Key& key) { return own_server(key.server.host) != nullptr; });
     choose([this](const Servers::Key& key) { return servers_.has(key); });
     choose([](const Servers::Key&) { return true; });
     return chosen;
@@ -194,9 +209,9 @@ void Daemon::want_servers() {
 
 Resumer::Hands Daemon::hands() {
     return {[this](const Servers::Key& key, const ToServer& message) {
-                return servers_.say(key, message);
+                return servers_.say(as_configured(key), message);
             },
-            [this](const Servers::Key& key) { return servers_.rtt(key); },
+            [this](const Servers::Key& key) { return servers_.rtt(as_configured(key)); },
             [this](const tcpmigrate::MigrateRequest& request) {
                 const auto begun = table_->kernel().migrate(request);
                 if (const auto* name = std::get_if<tcpmigrate::Cookie>(&request.name);

@@ -98,6 +98,7 @@ class Daemon {
     [[nodiscard]] std::map<Servers::Key, Servers::Wanted> chosen_servers() const;
     /// As it is configured; null if it is not.
     [[nodiscard]] const ServerConfig* own_server(const Name& name) const;
+    [[nodiscard]] Servers::Key as_configured(const Servers::Key& key) const;
     [[nodiscard]] Servers::Wanted how_to_use(const ServerPlace& place) const;
     void apply(const Config& config);
     /// Has the timer end when the Resumer has something to do.

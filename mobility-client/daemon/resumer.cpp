@@ -197,7 +197,7 @@ void Resumer::evaluate(const Name& peer, bool always) {
 void Resumer::report(const Pair& pair, State& state, const Report& report) {
     std::size_t sent = 0;
     for (const auto& server : servers_of(pair)) {
-        sent += hands_.say({server.host, report.after}, report) ? 1 : 0;
+        sent += hands_.say({server, report.after}, report) ? 1 : 0;
     }
     counters_.reports += sent;
     state.reported = report;
@@ -225,7 +225,7 @@ void Resumer::settle(const Pair& pair, State& state) {
         return;
     }
     for (const auto& server : servers_of(pair)) {
-        hands_.say({server.host, state.reported->after}, Forget{pair.id()});
+        hands_.say({server, state.reported->after}, Forget{pair.id()});
     }
     state.reported.reset();
     state.again.reset();
@@ -235,7 +235,7 @@ void Resumer::settle(const Pair& pair, State& state) {
 
 bool Resumer::is_server_of(const Pair& pair, const Servers::Key& key) {
     return std::ranges::any_of(servers_of(pair),
-                               [&](const ServerPlace& one) { return one.host == key.server; });
+                               [&](const ServerPlace& one) { return one.host == key.server.host; });
 }
 
 void Resumer::on_joined(const Servers::Key& key) {
@@ -290,7 +290,8 @@ void Resumer::handle(const Servers::Key& key, const Ask& ask) {
     if (!report) {
         return;
     }
-    log_->info("event=asked peer={} server={}", known->first.to_string(), key.server.to_string());
+    log_->info("event=asked peer={} server={}", known->first.to_string(),
+               key.server.host.to_string());
     if (hands_.say({key.server, report->after}, *report)) {
         counters_.reports++;
     }
@@ -304,10 +305,10 @@ void Resumer::handle(const Servers::Key& key, const Notice& notice) {
     }
     auto& state = states_[known->first];
     log_->info("event=told peer={} server={} place={} trial={} step={}", known->first.to_string(),
-               key.server.to_string(), notice.peer.to_string(), notice.trial, notice.step);
+               key.server.host.to_string(), notice.peer.to_string(), notice.trial, notice.step);
     // The same server knows better now, unless others wait for it to come to an end; another
     // one has to wait, but not for longer than the first has time.
-    const bool other = state.trying && state.trying->by.server != key.server;
+    const bool other = state.trying && state.trying->by.server.host != key.server.host;
     if (other && !state.until) {
         finish(state, false);
     } else if (other || (state.trying && !state.others.empty())) {
@@ -318,8 +319,9 @@ void Resumer::handle(const Servers::Key& key, const Notice& notice) {
 }
 
 void Resumer::wait_for_turn(State& state, Told told) {
-    const auto same = std::ranges::find_if(
-        state.others, [&](const Told& other) { return other.by.server == told.by.server; });
+    const auto same = std::ranges::find_if(state.others, [&](const Told& other) {
+        return other.by.server.host == told.by.server.host;
+    });
     if (same != state.others.end()) {
         *same = std::move(told);
     } else {
@@ -343,7 +345,7 @@ bool Resumer::may_try(State& state, const Name& server) {
 }
 
 void Resumer::attempt(const Pair& pair, State& state, const Told& told) {
-    if (!may_try(state, told.by.server)) {
+    if (!may_try(state, told.by.server.host)) {
         return;
     }
     state.trying = told;
@@ -424,7 +426,7 @@ void Resumer::handle(const Servers::Key& key, const Verdict& verdict) {
         return;
     }
     log_->info("event=verdict peer={} server={} what={}", known->first.to_string(),
-               key.server.to_string(), to_string(verdict.what));
+               key.server.host.to_string(), to_string(verdict.what));
     const auto state = states_.find(known->first);
     if (state != states_.end() && state->second.reported) {
         state->second.verdict = to_string(verdict.what);
@@ -486,8 +488,8 @@ void Resumer::expire() {
 
 // ---- For others ----
 
-std::map<Servers::Key, ServerPlace> Resumer::wanted() const {
-    std::map<Servers::Key, ServerPlace> out;
+std::set<Servers::Key> Resumer::wanted() const {
+    std::set<Servers::Key> out;
     for (const auto& [peer, pair] : book_.pairs()) {
         if (!pair.agreed()) {
             continue;
@@ -495,7 +497,7 @@ std::map<Servers::Key, ServerPlace> Resumer::wanted() const {
         for (const auto* connection : connections(pair)) {
             const auto from = place_now(*connection);
             for (const auto& server : servers_of(pair)) {
-                out.try_emplace({server.host, from}, server);
+                out.insert({server, from});
             }
         }
     }

@@ -89,7 +89,7 @@ class Resumer {
     [[nodiscard]] std::optional<Time> next() const;
 
     /// From where which servers are to be spoken with; the first of them are taken.
-    [[nodiscard]] std::map<Servers::Key, ServerPlace> wanted() const;
+    [[nodiscard]] std::set<Servers::Key> wanted() const;
     [[nodiscard]] Seen seen(const Name& peer) const;
     [[nodiscard]] const ResumeCounters& counters() const { return counters_; }
 

@@ -11,6 +11,7 @@
 #include <boost/asio/detached.hpp>
 #include <boost/asio/post.hpp>
 #include <cerrno>
+#include <set>
 #include <utility>
 
 #include "daemon/address.hpp"
@@ -29,6 +30,7 @@ using tcpmigrate::make_error;
 constexpr std::chrono::seconds kJoining(10);    ///< for connecting, TLS and Welcome
 constexpr std::chrono::seconds kFirstPause(1);  ///< between attempts; doubles
 constexpr std::chrono::seconds kLongestPause(60);
+constexpr std::chrono::seconds kGathering(2);  ///< before new tickets are shown
 /// Messages of a server: an Ask and a Notice for each pair, of which many move at once.
 constexpr Pace::Limit kPace{100, 2000};
 constexpr std::size_t kMaxQueued = 4 << 20;  ///< bytes that a server has not taken
@@ -56,8 +58,12 @@ struct Servers::Link {
 
     Key key;  ///< `from` follows the channel's moves
     Wanted wanted;
+    std::set<PairId> needed;  ///< whose tickets are to be shown first
+    std::set<PairId> shown;   ///< whose were
+    std::size_t turn = 0;     ///< from where the others are shown
     State state = State::Connecting;
     asio::steady_timer pause;
+    LinkPtr heir;  ///< that is to take its place
     std::unique_ptr<Channel> channel;
     std::uint64_t cookie = 0;
     Address seen;
@@ -65,12 +71,11 @@ struct Servers::Link {
     std::size_t unsent = 0;
     bool writing = false;
     bool dropped = false;
-    std::uint32_t failures = 0;
     std::string why;
 
     [[nodiscard]] tcp::endpoint server() const {
-        return key.from.is_v4() ? tcp::endpoint(*wanted.place.address, wanted.place.port)
-                                : tcp::endpoint(*wanted.place.address6, wanted.place.port);
+        return key.from.is_v4() ? tcp::endpoint(*key.server.address, key.server.port)
+                                : tcp::endpoint(*key.server.address6, key.server.port);
     }
 };
 
@@ -98,6 +103,9 @@ void Servers::drop(const LinkPtr& link) {
     if (link->channel) {
         link->channel->close();
     }
+    if (link->heir) {
+        drop(std::exchange(link->heir, nullptr));
+    }
 }
 
 std::optional<Servers::Address> Servers::place_of(const Link& link) const {
@@ -117,31 +125,139 @@ void Servers::want(const std::map<Key, Wanted>& wanted) {
     }
     auto missing = wanted;
     std::erase_if(links_, [&](const LinkPtr& link) {
-        const auto place = place_of(*link);
-        link->key.from = place.value_or(link->key.from);
-        const auto here = place ? missing.find(link->key) : missing.end();
-        // With other tickets another Hello is needed.
-        const bool good = here != missing.end() && here->second == link->wanted;
-        if (good) {
-            missing.erase(here);
-        } else {
+        const bool kept = keeps(link, missing);
+        if (!kept) {
             drop(link);
         }
-        return !good;
+        return !kept;
+    });
+    std::erase_if(later_, [this](const auto& entry) {
+        return entry.second.next + kLongestPause < now() && !has(entry.first);
     });
     for (const auto& [key, what] : missing) {
         open(key, what);
     }
 }
 
+bool Servers::keeps(const LinkPtr& link, std::map<Key, Wanted>& missing) {
+    const auto place = place_of(*link);
+    link->key.from = place.value_or(link->key.from);
+    const auto here = place ? missing.find(link->key) : missing.end();
+    if (here == missing.end() || here->second.token != link->wanted.token) {
+        return false;
+    }
+    std::set<PairId> known;
+    for (const auto& ticket : link->wanted.tickets) {
+        known.insert(ticket.pair);
+    }
+    std::set<PairId> fresh;
+    for (const auto& ticket : here->second.tickets) {
+        if (!known.contains(ticket.pair)) {
+            fresh.insert(ticket.pair);
+        }
+    }
+    link->wanted = std::move(here->second);
+    missing.erase(here);
+    if (link->heir) {
+        link->heir->wanted = link->wanted;
+    }
+    if (!fresh.empty()) {
+        renew(link, std::move(fresh));
+    }
+    return true;
+}
+
 void Servers::open(const Key& key, const Wanted& wanted) {
     const bool possible =
-        key.from.is_v4() ? wanted.place.address.has_value() : wanted.place.address6.has_value();
+        key.from.is_v4() ? key.server.address.has_value() : key.server.address6.has_value();
     if (possible) {
         links_.push_back(std::make_shared<Link>(io_, key, wanted));
+        if (const auto later = later_.find(key);
+            later != later_.end() && later->second.next > now()) {
+            links_.back()->state = State::Waiting;
+        }
         asio::co_spawn(io_, run(links_.back()), asio::detached);
     }
 }
+
+// ---- Tickets ----
+
+std::vector<Ticket> Servers::in_turn(const std::vector<Ticket>& all, const std::set<PairId>& needed,
+                                     std::size_t& turn, std::size_t most) {
+    std::vector<Ticket> out;
+    for (const auto& ticket : all) {
+        if (out.size() < most && needed.contains(ticket.pair)) {
+            out.push_back(ticket);
+        }
+    }
+    std::size_t looked_at = 0;
+    for (; looked_at < all.size() && out.size() < most; looked_at++) {
+        const auto& ticket = all[(turn + looked_at) % all.size()];
+        if (!needed.contains(ticket.pair)) {
+            out.push_back(ticket);
+        }
+    }
+    turn = all.empty() ? 0 : (turn + looked_at) % all.size();
+    return out;
+}
+
+void Servers::renew(const LinkPtr& link, std::set<PairId> needed) {
+    if (link->heir) {
+        return link->heir->needed.merge(needed);
+    }
+    if (link->state != State::Joined) {
+        return link->needed.merge(needed);  // it has a Hello to say yet
+    }
+    link->heir = std::make_shared<Link>(io_, link->key, link->wanted);
+    link->heir->needed = std::move(needed);
+    link->heir->turn = link->turn;
+    asio::co_spawn(io_, inherit(link, link->heir), asio::detached);
+}
+
+asio::awaitable<void> Servers::inherit(LinkPtr old, LinkPtr heir) {
+    if (!heir->dropped) {
+        heir->pause.expires_after(kGathering);  // more may be new soon
+        co_await heir->pause.async_wait(kNoThrow);
+    }
+    Result<void> joined = make_error(ECANCELED, "not wanted any more");
+    if (!heir->dropped) {
+        heir->key = old->key;
+        heir->pause.expires_after(kJoining);
+        joined = co_await within(heir->pause, join(heir));
+    }
+    const auto place = std::ranges::find(links_, old);
+    const bool good = joined && !heir->dropped && place != links_.end();
+    if (old->heir == heir) {
+        old->heir.reset();
+    }
+    if (good) {
+        *place = heir;
+        drop(old);
+        co_return co_await run(heir);
+    }
+    counters_.failed += joined ? 0 : 1;
+    log_->info("event=tickets-not-shown server={} why=\"{}\"", heir->key.server.host.to_string(),
+               joined ? "" : joined.error().message);
+    if (heir->channel) {
+        heir->channel->close();
+    }
+    forget_socket(*heir);
+}
+
+/// One of the tickets that there was no room for is missed.
+void Servers::on_refused(const LinkPtr& link, const Refused& refused) {
+    counters_.refused++;
+    log_->warn("event=server-refuses server={} why=\"{}\"", link->key.server.host.to_string(),
+               refused.text);
+    if (!link->dropped && refused.why == Refused::Why::NotAdmitted && refused.pair &&
+        !link->shown.contains(*refused.pair) &&
+        std::ranges::any_of(link->wanted.tickets,
+                            [&](const Ticket& one) { return one.pair == *refused.pair; })) {
+        renew(link, {*refused.pair});
+    }
+}
+
+// ---- Saying ----
 
 Servers::LinkPtr Servers::find(const Key& key) const {
     const auto found = std::ranges::find_if(links_, [&](const LinkPtr& link) {
@@ -198,39 +314,67 @@ asio::awaitable<void> Servers::write_all(LinkPtr link) {
 
 asio::awaitable<void> Servers::run(LinkPtr link) {
     while (!link->dropped) {
-        link->pause.expires_after(kJoining);
-        const auto joined = co_await within(link->pause, join(link));
-        std::string why;
-        if (joined) {
-            link->failures = 0;
-            const auto ended = co_await listen_to(link);
+        Result<void> ended;
+        if (!link->channel) {
+            ended = co_await attempt(link);
+        }
+        const auto since = now();
+        if (ended) {
+            ended = co_await listen_to(link);
             counters_.ended++;
-            why = ended.error().message;
         } else {
             counters_.failed++;
-            why = joined.error().message;
         }
-        // Who writes has to have ended before the channel goes.
-        if (link->channel) {
-            link->channel->close();
+        link->why = ended.error().message;
+        co_await close(link);
+        if (!link->dropped) {
+            put_off(*link, since);
         }
-        while (link->writing) {
-            link->pause.expires_after(std::chrono::milliseconds(1));
-            co_await link->pause.async_wait(kNoThrow);
-        }
-        forget_socket(*link);
-        if (link->dropped) {
-            break;
-        }
-        link->state = State::Waiting;
-        link->why = why;
-        log_->info("event=server-lost server={} from={} failures={} why=\"{}\"",
-                   link->key.server.to_string(), link->key.from.to_string(), link->failures, why);
-        const auto doubled = kFirstPause * (1U << std::min(link->failures++, 8U));
-        link->pause.expires_after(std::min<std::chrono::seconds>(doubled, kLongestPause));
-        co_await link->pause.async_wait(kNoThrow);
-        link->state = State::Connecting;
     }
+}
+
+Awaitable<void> Servers::attempt(LinkPtr link) {
+    co_await wait_until_due(link);
+    if (link->dropped) {
+        co_return make_error(ECANCELED, "not wanted any more");
+    }
+    link->pause.expires_after(kJoining);
+    co_return co_await within(link->pause, join(link));
+}
+
+asio::awaitable<void> Servers::wait_until_due(LinkPtr link) {
+    if (const auto later = later_.find(link->key); later != later_.end()) {
+        link->state = State::Waiting;
+        link->pause.expires_at(later->second.next);
+        co_await link->pause.async_wait(kNoThrow);
+    }
+    link->state = State::Connecting;
+}
+
+asio::awaitable<void> Servers::close(LinkPtr link) {
+    if (link->channel) {
+        link->channel->close();
+    }
+    // Who writes has to have ended before the channel goes.
+    while (link->writing) {
+        link->pause.expires_after(std::chrono::milliseconds(1));
+        co_await link->pause.async_wait(kNoThrow);
+    }
+    forget_socket(*link);
+}
+
+/// Ever later, but for a channel that has lasted.
+void Servers::put_off(const Link& link, Time since) {
+    auto& later = later_[link.key];
+    if (now() - since >= kLongestPause) {
+        later.failures = 0;
+    }
+    const auto doubled = kFirstPause * (1U << std::min(later.failures, 8U));
+    later.failures++;
+    later.next = now() + std::min<std::chrono::seconds>(doubled, kLongestPause);
+    log_->info("event=server-lost server={} from={} failures={} why=\"{}\"",
+               link.key.server.host.to_string(), link.key.from.to_string(), later.failures,
+               link.why);
 }
 
 void Servers::forget_socket(Link& link) {
@@ -264,7 +408,7 @@ Awaitable<std::unique_ptr<Channel>> Servers::connect(LinkPtr link) {
         co_return make_error(refused.value(), to_text(server) + ": " + refused.message());
     }
     counters_.opened++;
-    co_return co_await Channel::connect(std::move(socket), tls_, link->key.server);
+    co_return co_await Channel::connect(std::move(socket), tls_, link->key.server.host);
 }
 
 Awaitable<void> Servers::join(LinkPtr link) {
@@ -276,7 +420,7 @@ Awaitable<void> Servers::join(LinkPtr link) {
     Hello hello;
     hello.software = std::string("mobility-client ") + MOBILITY_VERSION;
     hello.enrolment = link->wanted.token;
-    hello.tickets = link->wanted.tickets;
+    hello.tickets = in_turn(link->wanted.tickets, link->needed, link->turn, kMaxTickets);
     const auto bytes = encode(ToServer(hello));
     const auto said = co_await link->channel->write(bytes);
     if (!said) {
@@ -299,6 +443,11 @@ Awaitable<void> Servers::join(LinkPtr link) {
         co_return make_error(EPROTO, "the server's first word is no Welcome");
     }
     link->seen = welcome->seen;
+    link->needed.clear();
+    link->shown.clear();
+    for (const auto& ticket : hello.tickets) {
+        link->shown.insert(ticket.pair);
+    }
     co_return Result<void>{};
 }
 
@@ -307,8 +456,8 @@ Awaitable<void> Servers::listen_to(LinkPtr link) {
     link->why.clear();
     counters_.joined++;
     log_->info("event=server-joined server={} address={} from={} seen={}",
-               link->key.server.to_string(), to_text(link->server()), link->key.from.to_string(),
-               link->seen.to_string());
+               link->key.server.host.to_string(), to_text(link->server()),
+               link->key.from.to_string(), link->seen.to_string());
     if (on_joined_ && !link->dropped) {
         on_joined_(link->key);
     }
@@ -331,9 +480,7 @@ Awaitable<void> Servers::listen_to(LinkPtr link) {
             co_return message.error();
         }
         if (const auto* refused = std::get_if<Refused>(&*message)) {
-            counters_.refused++;
-            log_->warn("event=server-refuses server={} why=\"{}\"", link->key.server.to_string(),
-                       refused->text);
+            on_refused(link, *refused);
         }
         if (on_message_ && !link->dropped) {
             // Moves of the channel itself may not have been heard of.
@@ -347,8 +494,11 @@ Awaitable<void> Servers::listen_to(LinkPtr link) {
 std::vector<Servers::Seen> Servers::seen() const {
     std::vector<Seen> out;
     for (const auto& link : links_) {
+        const auto later = later_.find(link->key);
+        const bool failing = link->state != State::Joined && later != later_.end();
         out.push_back({link->key, link->state, link->server().address(), link->seen,
-                       table_.find(link->cookie) != nullptr, link->failures, link->why});
+                       table_.find(link->cookie) != nullptr, failing ? later->second.failures : 0,
+                       link->why});
     }
     return out;
 }

@@ -3,6 +3,13 @@
 // spoken with, kept for as long as it is wanted, and made again when it ends.
 //
 //     wanted --connect, TLS, Hello--> Welcome: joined --ends--> again, ever later
+//                                       | other tickets are to be shown: its heir joins
+//                                       v beside it, then it ends
+//
+// Where a server is belongs to what is wanted: if two peers say that it is at two places, two
+// channels are made, and who lies about it keeps nobody from the right one. How long to wait
+// before the next attempt outlives the channel: whoever has it made again and again does not
+// hurry it.
 //
 // A channel is a connection like any other: when the host moves the kernel moves it along,
 // and what is said on it arrives with the new address. If it is not migratable (a server on
@@ -25,6 +32,7 @@
 #include <list>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -53,16 +61,15 @@ class Servers {
     using Address = boost::asio::ip::address;
     using Time = std::chrono::steady_clock::time_point;
 
-    /// From where a server is to be spoken with.
+    /// A server, and from where it is to be spoken with.
     struct Key {
-        Name server;
+        ServerPlace server;
         Address from;
         std::strong_ordering operator<=>(const Key&) const = default;
     };
     struct Wanted {
-        ServerPlace place;
         std::string token;
-        std::vector<Ticket> tickets;
+        std::vector<Ticket> tickets;  ///< a server is shown kMaxTickets of them at once
         bool operator==(const Wanted&) const = default;
     };
     enum class State : std::uint8_t { Connecting, Joined, Waiting };
@@ -103,7 +110,18 @@ class Servers {
     [[nodiscard]] std::vector<Seen> seen() const;
     [[nodiscard]] const ServerCounters& counters() const { return counters_; }
 
+    /// What to show of more tickets than fit: those of the pairs that are needed, and of the
+    /// others as many as there is room for, from `turn` on, which is moved on.
+    [[nodiscard]] static std::vector<Ticket> in_turn(const std::vector<Ticket>& all,
+                                                     const std::set<PairId>& needed,
+                                                     std::size_t& turn, std::size_t most);
+
   private:
+    /// When to try again, after so many failures.
+    struct Later {
+        std::uint32_t failures = 0;
+        Time next{};
+    };
     struct Link;
     using LinkPtr = std::shared_ptr<Link>;
 
@@ -112,7 +130,18 @@ class Servers {
     [[nodiscard]] std::optional<Address> place_of(const Link& link) const;
     void open(const Key& key, const Wanted& wanted);
     void drop(const LinkPtr& link);
+    /// Is it still what is wanted? Then that is to be shown to the server, if it is new.
+    bool keeps(const LinkPtr& link, std::map<Key, Wanted>& missing);
+    /// Has the tickets of these pairs shown to the server, beside the channel that there is.
+    void renew(const LinkPtr& link, std::set<PairId> needed);
+    boost::asio::awaitable<void> inherit(LinkPtr old, LinkPtr heir);
+    void on_refused(const LinkPtr& link, const Refused& refused);
+    void put_off(const Link& link, Time since);
     boost::asio::awaitable<void> run(LinkPtr link);
+    Awaitable<void> attempt(LinkPtr link);
+    boost::asio::awaitable<void> wait_until_due(LinkPtr link);
+    /// The channel's, not the link's.
+    boost::asio::awaitable<void> close(LinkPtr link);
     Awaitable<void> join(LinkPtr link);
     Awaitable<void> listen_to(LinkPtr link);
     Awaitable<std::unique_ptr<Channel>> connect(LinkPtr link);
@@ -129,6 +158,7 @@ class Servers {
     OnJoined on_joined_;
     ServerCounters counters_;
     std::list<LinkPtr> links_;
+    std::map<Key, Later> later_;
     bool stopping_ = false;
 };
 

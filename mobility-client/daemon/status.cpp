@@ -151,7 +151,7 @@ json servers_json(const Servers& servers) {
     constexpr std::array<const char*, 3> states{"connecting", "joined", "waiting"};
     json list = json::array();
     for (const auto& seen : servers.seen()) {
-        json one{{"name", seen.key.server.to_string()},
+        json one{{"name", seen.key.server.host.to_string()},
                  {"address", seen.address.to_string()},
                  {"from", seen.key.from.to_string()},
                  {"state", states.at(static_cast<std::size_t>(seen.state))},

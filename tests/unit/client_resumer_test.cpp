@@ -124,7 +124,7 @@ class ResumerTest : public testing::Test {
     }
     static Servers::Key from(const boost::asio::ip::address& address,
                              const Name& server = kServer) {
-        return {server, address};
+        return {place(server), address};
     }
     template <typename Message>
     [[nodiscard]] std::vector<Message> words() const {
@@ -236,7 +236,7 @@ TEST_F(ResumerTest, AReportIsSentWhenItsChannelHasBeenJoined) {
     EXPECT_THAT(said, IsEmpty());
     resumer->on_joined(from(kAway));
     EXPECT_THAT(words<Report>(), SizeIs(1));
-    resumer->on_joined({Name({9}), kAway});
+    resumer->on_joined(from(kAway, Name({9})));
     EXPECT_THAT(words<Report>(), SizeIs(1)) << "not a server of this pair";
 }
 
