@@ -127,13 +127,8 @@ void Mover::run(const MigrateAllRequest& request) {
                    ? std::string(" error=\"") + std::strerror(static_cast<int>(reply->error)) + "\""
                    : "");
     for (const auto& [cookie, connection] : table_.all()) {
-        if (!concerns(request, connection)) {
-            continue;
-        }
-        if (request.trial) {
-            table_.trials().insert(cookie);
-        } else {
-            table_.trials().erase(cookie);
+        if (reply->count > 0 && concerns(request, connection)) {
+            table_.has_begun(cookie, request.trial);
         }
     }
     if (on_move_) {

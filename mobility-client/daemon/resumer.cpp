@@ -382,7 +382,10 @@ bool Resumer::send_there(const Connection& connection, const Notice& notice, con
     }
     tcpmigrate::MigrateRequest request;
     request.name = tcpmigrate::Cookie{connection.cookie};
-    request.new_local.address = connection.new_local.address;
+    // Where a trial goes to has not been proved: this begins from where the connection is.
+    if (!table_.trials().contains(connection.cookie)) {
+        request.new_local.address = connection.new_local.address;
+    }
     request.new_remote.address = target;
     request.new_remote.port = resume.peer_after;
     // A path that works is given up for one that has been proved, not for a server's word.

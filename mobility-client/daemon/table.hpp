@@ -62,6 +62,7 @@ class Table {
     /// Cookies of those of the moves under way that are trials, which keep the old path until
     /// the new one has been proved: the kernel does not tell, so who begins them says so.
     [[nodiscard]] std::set<std::uint64_t>& trials() { return trials_; }
+    [[nodiscard]] const std::set<std::uint64_t>& trials() const { return trials_; }
     /// The kernel has taken a migrate command for it. Where nothing goes there is no old path
     /// to be kept: a trial is a move like any other then.
     void has_begun(std::uint64_t cookie, bool trial);

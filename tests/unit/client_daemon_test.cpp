@@ -279,6 +279,42 @@ TEST_F(DaemonTest, BetterPlaceIsTriedOnce) {
     EXPECT_THAT(commands(), SizeIs(testing::Le(1)));
 }
 
+TEST_F(DaemonTest, WithoutAPathATrialIsAMove) {
+    auto waiting = fake::sample(17);
+    waiting.state = State::MigWait;
+    event(waiting);
+    table->has_begun(17, true);
+    table->has_begun(18, true);
+    table->has_begun(99, true);
+    EXPECT_THAT(table->trials(), testing::ElementsAre(18));
+    // That is under way, with the old path in use: so is another trial.
+    auto trying = fake::sample(18);
+    trying.state = State::MigSent;
+    trying.new_local.address = *Address::parse("203.0.113.5");
+    event(trying);
+    table->has_begun(18, true);
+    EXPECT_THAT(table->trials(), testing::ElementsAre(18));
+    table->has_begun(18, false);
+    EXPECT_THAT(table->trials(), IsEmpty());
+    table->has_begun(18, true);
+    EXPECT_THAT(table->trials(), IsEmpty()) << "it has left the old path";
+    EXPECT_EQ(table->place_of(*table->find(18)), *Address::parse("203.0.113.5"));
+}
+
+TEST_F(DaemonTest, ATrialThatTheKernelRefusesIsNone) {
+    at_home();
+    happens("link wlan0; addr 203.0.113.5/24 dev wlan0; route default dev wlan0 table 9");
+    kernel.migrate_all_reply.failed = 2;
+    happens(
+        "rule prio 5 from 203.0.113.5 lookup 9; rule prio 5 from 192.0.2.1 lookup 8;"
+        "route default via 192.0.2.254 dev eth0 table 8;"
+        "route del default via 192.0.2.254 dev eth0;"
+        "route default via 192.0.2.254 dev eth0 metric 700;"
+        "route default via 203.0.113.254 dev wlan0 metric 600");
+    EXPECT_THAT(commands(), SizeIs(1));
+    EXPECT_THAT(table->trials(), IsEmpty());
+}
+
 TEST_F(DaemonTest, WhoMissedSomethingWhileMovingIsAskedAgain) {
     at_home();
     happens(

@@ -287,6 +287,15 @@ TEST_F(ResumerTest, APathThatWorksIsKeptUntilAnotherHasBeenProved) {
     EXPECT_FALSE(migrated[1].trial) << "nothing is to be lost";
 }
 
+TEST_F(ResumerTest, WhereATrialGoesToIsNoPlaceToGoOnFrom) {
+    table->trials() = {17, 18};
+    leave_home();
+    resumer->on_message(from(kHome), a_notice());
+    ASSERT_THAT(migrated, SizeIs(2));
+    EXPECT_FALSE(migrated[0].new_local.address);
+    EXPECT_TRUE(migrated[0].trial) << "the old path works";
+}
+
 TEST_F(ResumerTest, OnlyServersOfThePairAreHeard) {
     const auto stranger = from(kHome, Name({9}));
     resumer->on_message(stranger, a_notice());
