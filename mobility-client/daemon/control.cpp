@@ -174,13 +174,13 @@ asio::awaitable<void> Control::serve(std::list<Socket>::iterator client) {
 
 std::string Control::answer(const std::string& line) {
     requests_++;
-    const auto request = json::parse(line, nullptr, false);
+    const auto request = parse_request(line);
     json reply;
-    if (!request.is_object() || !request.contains("command") || !request["command"].is_string()) {
+    if (!request) {
         refused_++;
-        reply = error_json(make_error(EBADMSG, "a request is an object with a \"command\""));
+        reply = error_json(request.error());
     } else {
-        auto answered = handler_(request);
+        auto answered = handler_(*request);
         reply = answered ? std::move(*answered) : error_json(answered.error());
     }
     return reply.dump(-1, ' ', false, json::error_handler_t::replace) + "\n";

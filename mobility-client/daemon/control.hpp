@@ -22,6 +22,7 @@
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 
+#include "daemon/control_request.hpp"
 #include "libmobility/log.hpp"
 #include "tcpmigrate/result.hpp"
 
@@ -31,8 +32,8 @@ using tcpmigrate::Result;
 
 class Control {
   public:
-    /// The answer to a request, which is an object; an Error becomes {"error": ...}.
-    using Handler = std::function<Result<nlohmann::json>(const nlohmann::json& request)>;
+    /// The answer to a request; an Error becomes {"error": ...}.
+    using Handler = std::function<Result<nlohmann::json>(const ControlRequest& request)>;
     using Socket = boost::asio::local::stream_protocol::socket;
 
     static constexpr std::size_t kMaxClients = 16;

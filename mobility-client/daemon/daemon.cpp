@@ -51,7 +51,7 @@ Daemon::Daemon(asio::io_context& io, const Identity& identity, const Config& con
       servers_(io, tls_, *table_, prover_, log),
       resumer_(*table_, book_, hands(), log),
       control_(
-          io, [this](const json& request) { return handle(request); }, log),
+          io, [this](const ControlRequest& request) { return handle(request); }, log),
       timer_(io),
       tidying_(io) {
     settings_.software = std::string("mobility-client ") + MOBILITY_VERSION;
@@ -288,8 +288,8 @@ json Daemon::status() const {
             {"counters", counters_json({*table_, *watcher_, mover_, peers_, servers_, resumer_})}};
 }
 
-Result<json> Daemon::handle(const json& request) {
-    const auto command = request["command"].get<std::string>();
+Result<json> Daemon::handle(const ControlRequest& request) {
+    const auto& command = request.command;
     if (command == "status") {
         return json{{"status", status()}};
     }
@@ -306,9 +306,7 @@ Result<json> Daemon::handle(const json& request) {
         return json{{"report", {{"pairs", pairs}, {"exchanges", peers}}}};
     }
     if (command == "log") {
-        const auto lines = request.value("lines", json());
-        const auto most = lines.is_number_unsigned() ? lines.get<std::size_t>() : 0;
-        return json{{"log", log_json(recent_, most)}};
+        return json{{"log", log_json(recent_, request.lines)}};
     }
     return make_error(EOPNOTSUPP, "there is no command \"" + command + "\"");
 }

@@ -75,7 +75,7 @@ class Daemon {
     Result<void> reconfigure(const Config& config);
 
     /// What the control socket answers.
-    Result<nlohmann::json> handle(const nlohmann::json& request);
+    Result<nlohmann::json> handle(const ControlRequest& request);
 
   private:
     /// What is made first, and can fail.

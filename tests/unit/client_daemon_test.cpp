@@ -362,11 +362,11 @@ class ControlTest : public LoopbackTest {
     ControlTest()
         : control(
               io,
-              [](const json& request) -> Result<json> {
-                  if (request["command"] == "fail") {
+              [](const ControlRequest& request) -> Result<json> {
+                  if (request.command == "fail") {
                       return tcpmigrate::make_error(ENOENT, "nothing");
                   }
-                  return json{{"echo", request}};
+                  return json{{"echo", request.command}};
               },
               quiet()) {}
 
@@ -398,10 +398,21 @@ class ControlTest : public LoopbackTest {
     Control control;
 };
 
+TEST(ControlRequests, AreReadWithWhatTheyDoNotKnowLeftOut) {
+    const auto read = [](const char* line) { return *parse_request(line); };
+    EXPECT_EQ(read(R"({"command":"log","lines":7,"follow":true})"),
+              (ControlRequest{"log", 7, true}));
+    EXPECT_EQ(read(R"({"command":"log","lines":-7,"follow":1,"x":[]})"),
+              (ControlRequest{"log", 0, false}));
+    for (const auto* line : {"", "{", "[]", "7", "null", R"("command")", R"({"command":null})"}) {
+        EXPECT_FALSE(parse_request(line)) << line;
+    }
+}
+
 TEST_F(ControlTest, AnswersLineByLine) {
     run([this]() -> asio::awaitable<void> {
         const auto said = co_await say("{\"command\":\"a\"}\n", 1);
-        EXPECT_EQ(said, "{\"echo\":{\"command\":\"a\"}}\n");
+        EXPECT_EQ(said, "{\"echo\":\"a\"}\n");
         const auto failed = co_await say("{\"command\":\"fail\"}\n", 1);
         EXPECT_THAT(failed, HasSubstr("\"errno\":2"));
     });
@@ -432,7 +443,7 @@ TEST_F(ControlTest, OnlyOwnerAndGroupMayAsk) {
 TEST_F(ControlTest, SecondDaemonIsToldSo) {
     run([this]() -> asio::awaitable<void> {
         Control other(
-            io, [](const json&) -> Result<json> { return json(); }, quiet());
+            io, [](const ControlRequest&) -> Result<json> { return json(); }, quiet());
         const auto listening = other.listen(dir.at("control"), "");
         EXPECT_FALSE(listening);
         EXPECT_TRUE(listening.error().is(EADDRINUSE));
