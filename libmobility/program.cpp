@@ -64,7 +64,7 @@ Log make_log(const std::string& name, const std::string& level,
     auto sinks = others;
     sinks.push_back(std::make_shared<spdlog::sinks::stderr_sink_st>());
     const bool journal = std::getenv("JOURNAL_STREAM") != nullptr;  // NOLINT(concurrency-*)
-    sinks.back()->set_pattern(journal ? "level=%l %v" : "time=%Y-%m-%dT%H:%M:%S.%e%z level=%l %v");
+    sinks.back()->set_pattern(journal ? "level=%l %v" : kLogPattern);
     auto log = std::make_shared<spdlog::logger>(name, sinks.begin(), sinks.end());
     log->set_level(spdlog::level::from_str(level));
     log->flush_on(spdlog::level::trace);

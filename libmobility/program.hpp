@@ -52,6 +52,9 @@ auto read_config(const ProgramOptions& options, Load load) -> decltype(load(opti
     return config;
 }
 
+/// How a line of a log looks, where nobody else gives it a time.
+constexpr const char* kLogPattern = "time=%Y-%m-%dT%H:%M:%S.%e%z level=%l %v";
+
 /// To standard error, from where systemd's journal takes it, and to other sinks. No time
 /// in the journal: it has its own.
 Log make_log(const std::string& name, const std::string& level,

@@ -43,7 +43,7 @@ Result<void> start(const ProgramOptions& options) {
         return {};
     }
     const auto recent = std::make_shared<spdlog::sinks::ringbuffer_sink_st>(config->log_lines);
-    recent->set_pattern("time=%Y-%m-%dT%H:%M:%S.%e%z level=%l %v");
+    recent->set_pattern(kLogPattern);
     auto log = make_log("mobility-client", config->log_level, {recent});
     boost::asio::io_context io{1};
     auto daemon = Daemon::open(io, *identity, *config, log, recent);

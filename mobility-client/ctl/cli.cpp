@@ -28,7 +28,7 @@ struct Choices {
     SwitchOptions enable;
     SwitchOptions disable{false, false, {}};
     RunOptions run;
-    std::size_t log_lines = 0;
+    LogOptions log;
     Action action;
 };
 
@@ -128,9 +128,9 @@ void declare_daemon(CLI::App& app, Choices& to) {
     auto* report = app.add_subcommand("report", "have it tell servers where this host is, now");
     report->callback([&to] { to.action = run_report; });
     auto* log = app.add_subcommand("log", "its latest log lines");
-    log->add_option("-n,--lines", to.log_lines, "only so many");
-    log->callback(
-        [&to] { to.action = [&to](const System& s) { return run_log(s, to.log_lines); }; });
+    log->add_option("-n,--lines", to.log.lines, "only so many");
+    log->add_flag("-f,--follow", to.log.follow, "go on with what comes");
+    log->callback([&to] { to.action = [&to](const System& s) { return run_log(s, to.log); }; });
 }
 
 void declare_switches(CLI::App& app, Choices& to) {

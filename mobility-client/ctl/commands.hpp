@@ -79,8 +79,12 @@ int run_pairs(const System& system);
 int run_servers(const System& system);
 /// Has it report where this host is, and try peers again.
 int run_report(const System& system);
-/// The last lines of its log; 0: all that it has kept.
-int run_log(const System& system, std::size_t lines);
+struct LogOptions {
+    std::size_t lines = 0;  ///< the last so many; 0: all that it has kept
+    bool follow = false;    ///< and what comes
+};
+/// Its log.
+int run_log(const System& system, const LogOptions& options);
 
 /// A connection as it is named on the command line: one word "17" (cookie) or
 /// "token:1a2b3c4d", or two words LOCAL:PORT REMOTE:PORT.

@@ -29,7 +29,7 @@ _migrate_ctl_words() {
 	enable) echo --opt-in --cgroup ;;
 	disable) echo --cgroup ;;
 	run) echo --user -- ;;
-	log) echo -n --lines ;;
+	log) echo -n --lines -f --follow ;;
 	doctor | status | pairs | servers | report) ;;
 	*) echo list show migrate abort key export monitor stats enable disable run doctor \
 		status pairs servers report log \

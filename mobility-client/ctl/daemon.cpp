@@ -47,13 +47,8 @@ struct Answer {
     int code = kOk;
 };
 
-Answer ask_for(const System& system, const char* what, json request) {
-    request["command"] = what;
-    const auto line = system.ask_daemon(request.dump());
-    if (!line) {
-        return {{}, report_daemon(system, line.error(), false)};
-    }
-    auto value = json::parse(*line, nullptr, false);
+Answer answer_of(const System& system, const char* what, const std::string& line) {
+    auto value = json::parse(line, nullptr, false);
     if (value.is_object() && value.contains(what)) {
         return {std::move(value), kOk};
     }
@@ -64,6 +59,13 @@ Answer ask_for(const System& system, const char* what, json request) {
                           make_error(error.value("errno", EBADMSG),
                                      error.value("message", "an answer that nobody understands")),
                           told)};
+}
+
+Answer ask_for(const System& system, const char* what, json request) {
+    request["command"] = what;
+    const auto line = system.ask_daemon(request.dump());
+    return line ? answer_of(system, what, *line)
+                : Answer{{}, report_daemon(system, line.error(), false)};
 }
 
 // ---- Text ----
@@ -159,7 +161,8 @@ int show(const System& system, const char* what, json request, Print print) {
 
 }  // namespace
 
-Result<std::string> ask(const std::string& path, const std::string& line) {
+Result<void> follow(const std::string& path, const std::string& line,
+                    const System::TakeLine& take) {
     auto fd = open_socket(path);
     if (!fd) {
         return fd.error();
@@ -171,7 +174,13 @@ Result<std::string> ask(const std::string& path, const std::string& line) {
     }
     std::string answer;
     std::array<char, 65536> chunk{};
-    while (answer.find('\n') == std::string::npos) {
+    for (;;) {
+        for (auto end = answer.find('\n'); end != std::string::npos; end = answer.find('\n')) {
+            if (!take(answer.substr(0, end))) {
+                return {};
+            }
+            answer.erase(0, end + 1);
+        }
         const auto size = ::recv(fd->get(), chunk.data(), chunk.size(), 0);
         if (size < 0 && errno == EINTR) {
             continue;
@@ -181,7 +190,15 @@ Result<std::string> ask(const std::string& path, const std::string& line) {
         }
         answer.append(chunk.data(), static_cast<std::size_t>(size));
     }
-    return answer.substr(0, answer.find('\n'));
+}
+
+Result<std::string> ask(const std::string& path, const std::string& line) {
+    std::string answer;
+    const auto heard = follow(path, line, [&](const std::string& first) {
+        answer = first;
+        return false;
+    });
+    return heard ? Result<std::string>(answer) : heard.error();
 }
 
 int run_status(const System& system) {
@@ -243,12 +260,29 @@ int run_report(const System& system) {
     });
 }
 
-int run_log(const System& system, std::size_t lines) {
-    return show(system, "log", {{"lines", lines}}, [&](const json& log) {
+int run_log(const System& system, const LogOptions& options) {
+    const auto print = [&](const json& log) {
         for (const auto& line : log) {
             system.out << (line.is_string() ? line.get<std::string>() : "") << '\n';
         }
+    };
+    if (!options.follow) {
+        return show(system, "log", {{"lines", options.lines}}, print);
+    }
+    const json request{{"command", "log"}, {"lines", options.lines}, {"follow", true}};
+    int code = kOk;
+    const auto ended = system.follow_daemon(request.dump(), [&](const std::string& line) {
+        const auto answer = answer_of(system, "log", line);
+        code = answer.code;
+        if (code == kOk && system.json) {
+            print_json(system, answer.value);
+        } else if (code == kOk) {
+            print(answer.value["log"]);
+        }
+        system.out.flush();
+        return code == kOk && system.out.good();
     });
+    return ended ? code : report_daemon(system, ended.error(), false);
 }
 
 }  // namespace ctl

@@ -13,6 +13,9 @@ int main(int argc, char** argv) {
         system.ask_daemon = [&system](const std::string& line) {
             return ctl::ask(system.control, line);
         };
+        system.follow_daemon = [&system](const std::string& line, const auto& take) {
+            return ctl::follow(system.control, line, take);
+        };
         return ctl::run_cli(system, {argv + 1, argv + argc});
     } catch (const std::exception& error) {
         std::cerr << "migrate-ctl: " << error.what() << '\n';

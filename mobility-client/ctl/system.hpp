@@ -30,6 +30,8 @@ enum Exit : int {
 
 struct System {
     using Milliseconds = std::chrono::milliseconds;
+    /// False if that was enough.
+    using TakeLine = std::function<bool(const std::string&)>;
 
     std::function<tcpmigrate::Result<std::unique_ptr<tcpmigrate::Transport>>()> open_transport;
     std::function<tcpmigrate::Result<std::unique_ptr<tcpmigrate::EventSource>>()> open_events;
@@ -45,17 +47,22 @@ struct System {
     bool json = false;
     /// Sends a line to the daemon by its control socket, and returns its answer, a line.
     std::function<tcpmigrate::Result<std::string>(const std::string&)> ask_daemon{};
+    /// The same, and gives each line that comes to the other function, until that wants no more.
+    std::function<tcpmigrate::Result<void>(const std::string&, const TakeLine&)> follow_daemon{};
     std::string control = "/run/mobility-client/control";  ///< that socket
 
     /// A Client over open_transport().
     [[nodiscard]] tcpmigrate::Result<tcpmigrate::Client> client() const;
 };
 
-/// The running machine, standard streams; but for ask_daemon.
+/// The running machine, standard streams; but for ask_daemon and follow_daemon.
 [[nodiscard]] System real_system();
 /// Sends a line to the Unix socket `path`, and returns the line that comes back. ENOENT or
 /// ECONNREFUSED: nobody listens there; EMSGSIZE: a line longer than 16 MiB.
 [[nodiscard]] tcpmigrate::Result<std::string> ask(const std::string& path, const std::string& line);
+/// The same for many lines: ECONNRESET when no more come.
+[[nodiscard]] tcpmigrate::Result<void> follow(const std::string& path, const std::string& line,
+                                              const System::TakeLine& take);
 
 /// Whole content of a file; the error names the file.
 [[nodiscard]] tcpmigrate::Result<std::string> read_file(const std::filesystem::path& path);

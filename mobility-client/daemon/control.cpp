@@ -85,7 +85,18 @@ json error_json(const Error& error) {
     return {{"error", {{"errno", error.code.value()}, {"message", error.message}}}};
 }
 
+std::string text_of(const json& value) {
+    return value.dump(-1, ' ', false, json::error_handler_t::replace) + "\n";
+}
+
 }  // namespace
+
+struct Control::Follower {
+    explicit Follower(asio::io_context& io) : news(io, asio::steady_timer::time_point::max()) {}
+
+    std::string untold;
+    asio::steady_timer news;  ///< cancelled when there is some
+};
 
 Control::Control(asio::io_context& io, Handler handler, Log log)
     : io_(io), acceptor_(io), handler_(std::move(handler)), log_(std::move(log)) {}
@@ -134,6 +145,20 @@ void Control::stop() {
     for (auto& client : clients_) {
         client.close(ignored);
     }
+    for (auto* follower : followers_) {
+        follower->news.cancel();
+    }
+}
+
+void Control::tell(const json& news) {
+    if (followers_.empty()) {
+        return;
+    }
+    const auto text = text_of(news);
+    for (auto* follower : followers_) {
+        follower->untold += text;
+        follower->news.cancel();
+    }
 }
 
 asio::awaitable<void> Control::accept_all() {
@@ -163,7 +188,12 @@ asio::awaitable<void> Control::serve(std::list<Socket>::iterator client) {
             refused_ += buffer.empty() ? 0 : 1;
             break;
         }
-        const auto reply = answer(*line);
+        bool follows = false;
+        const auto reply = answer(*line, follows);
+        if (follows) {
+            co_await follow(*client, reply);
+            break;
+        }
         const auto sent = co_await within(kPatience, send_text(*client, reply));
         if (!sent) {
             break;
@@ -172,18 +202,44 @@ asio::awaitable<void> Control::serve(std::list<Socket>::iterator client) {
     clients_.erase(client);
 }
 
-std::string Control::answer(const std::string& line) {
+asio::awaitable<void> Control::follow(Socket& client, std::string first) {
+    using asio::experimental::awaitable_operators::operator||;
+    Follower follower(io_);
+    follower.untold = std::move(first);
+    followers_.insert(&follower);
+    while (client.is_open() && follower.untold.size() <= kMaxUntold) {
+        if (!follower.untold.empty()) {
+            const auto text = std::exchange(follower.untold, {});
+            const auto sent = co_await within(kPatience, send_text(client, text));
+            if (!sent) {
+                break;
+            }
+            continue;
+        }
+        // Whatever it says now, it has said that it has had enough.
+        const auto first_of = co_await (client.async_wait(Socket::wait_read, kNoThrow) ||
+                                        follower.news.async_wait(kNoThrow));
+        if (first_of.index() == 0) {
+            break;
+        }
+    }
+    followers_.erase(&follower);
+}
+
+std::string Control::answer(const std::string& line, bool& follows) {
     requests_++;
     const auto request = parse_request(line);
-    json reply;
     if (!request) {
         refused_++;
-        reply = error_json(request.error());
-    } else {
-        auto answered = handler_(*request);
-        reply = answered ? std::move(*answered) : error_json(answered.error());
+        return text_of(error_json(request.error()));
     }
-    return reply.dump(-1, ' ', false, json::error_handler_t::replace) + "\n";
+    auto answered = handler_(*request);
+    if (answered && request->follow && followers_.size() >= kMaxFollowers) {
+        refused_++;
+        answered = make_error(EBUSY, "so many follow already");
+    }
+    follows = request->follow && answered;
+    return text_of(answered ? *answered : error_json(answered.error()));
 }
 
 }  // namespace mobility::client

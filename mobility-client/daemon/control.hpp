@@ -6,8 +6,12 @@
 //     {"status": {...}}                                  as docs/json says
 //     {"error": {"errno": 22, "message": "..."}}
 //
+// Who asks with "follow" for what there is more of later, the log, has it told, line by line,
+// until he closes the socket.
+//
 // Who may open the file may ask everything (mode 0660: root and a group). Bounded: few
-// clients at once, short requests, and little time for each.
+// clients at once, short requests, and little time for each; who follows and does not read is
+// closed.
 //
 // Single-threaded; the io_context has to have run dry before it goes.
 #pragma once
@@ -20,6 +24,7 @@
 #include <functional>
 #include <list>
 #include <nlohmann/json_fwd.hpp>
+#include <set>
 #include <string>
 
 #include "daemon/control_request.hpp"
@@ -37,7 +42,9 @@ class Control {
     using Socket = boost::asio::local::stream_protocol::socket;
 
     static constexpr std::size_t kMaxClients = 16;
-    static constexpr std::size_t kMaxRequest = 4096;  ///< bytes
+    static constexpr std::size_t kMaxRequest = 4096;    ///< bytes
+    static constexpr std::size_t kMaxFollowers = 4;     ///< of the clients
+    static constexpr std::size_t kMaxUntold = 1 << 20;  ///< bytes that one has not read
 
     Control(boost::asio::io_context& io, Handler handler, Log log);
     Control(const Control&) = delete;
@@ -48,14 +55,22 @@ class Control {
     /// socket to which nobody listens is replaced: EADDRINUSE if somebody does.
     Result<void> listen(const std::filesystem::path& path, const std::string& group);
     void stop();
+    /// Tells all who follow.
+    void tell(const nlohmann::json& news);
 
+    [[nodiscard]] std::size_t followers() const { return followers_.size(); }
     [[nodiscard]] std::uint64_t requests() const { return requests_; }
     [[nodiscard]] std::uint64_t refused() const { return refused_; }
 
   private:
+    struct Follower;
+
     boost::asio::awaitable<void> accept_all();
     boost::asio::awaitable<void> serve(std::list<Socket>::iterator client);
-    std::string answer(const std::string& line);
+    /// Until the client has closed the socket, or does not read.
+    boost::asio::awaitable<void> follow(Socket& client, std::string first);
+    /// What to say to a request. `follows`: more is wanted.
+    std::string answer(const std::string& line, bool& follows);
 
     boost::asio::io_context& io_;
     boost::asio::local::stream_protocol::acceptor acceptor_;
@@ -63,6 +78,7 @@ class Control {
     Log log_;
     std::filesystem::path path_;
     std::list<Socket> clients_;
+    std::set<Follower*> followers_;
     std::uint64_t requests_ = 0;
     std::uint64_t refused_ = 0;  ///< malformed, too long, or one client too many
 };

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "daemon/status.hpp"
+#include "libmobility/program.hpp"
 
 namespace mobility::client {
 
@@ -52,10 +53,15 @@ Daemon::Daemon(asio::io_context& io, const Identity& identity, const Config& con
       resumer_(*table_, book_, hands(), log),
       control_(
           io, [this](const ControlRequest& request) { return handle(request); }, log),
+      tap_(std::make_shared<LogTap>([this](std::string line) {
+          control_.tell({{"log", json::array({std::move(line)})}});
+      })),
       timer_(io),
       tidying_(io) {
     settings_.software = std::string("mobility-client ") + MOBILITY_VERSION;
     apply(config);
+    tap_->set_pattern(kLogPattern);
+    log_->sinks().push_back(tap_);
 }
 
 Result<std::unique_ptr<Daemon>> Daemon::open(asio::io_context& io, const Identity& identity,
@@ -88,6 +94,10 @@ Result<std::unique_ptr<Daemon>> Daemon::open(asio::io_context& io, const Identit
         }
     }
     return daemon;
+}
+
+Daemon::~Daemon() {
+    std::erase(log_->sinks(), tap_);
 }
 
 void Daemon::start() {

@@ -41,6 +41,7 @@
 
 #include "daemon/config.hpp"
 #include "daemon/control.hpp"
+#include "daemon/log_tap.hpp"
 #include "daemon/mover.hpp"
 #include "daemon/peers.hpp"
 #include "daemon/prover.hpp"
@@ -64,7 +65,7 @@ class Daemon {
                                                 const Log& log, Recent recent);
     Daemon(const Daemon&) = delete;
     Daemon& operator=(const Daemon&) = delete;
-    ~Daemon() = default;
+    ~Daemon();
 
     /// From now on connections move when the host does.
     void start();
@@ -123,6 +124,7 @@ class Daemon {
     Servers servers_;
     Resumer resumer_;
     Control control_;
+    std::shared_ptr<LogTap> tap_;  ///< what is logged, for those who follow
     boost::asio::steady_timer timer_;
     boost::asio::steady_timer tidying_;
     bool concerned_ = false;  ///< this batch was about a pair, or a server's channel

@@ -57,6 +57,15 @@ class Cli : public testing::Test {
             return daemon_ ? Result<std::string>(*daemon_)
                            : Result<std::string>(make_error(ECONNREFUSED, "nobody listens"));
         };
+        system.follow_daemon = [this](const std::string& line, const auto& take) -> Result<void> {
+            asked_ = nlohmann::json::parse(line);
+            for (const auto& one : told_) {
+                if (!take(one)) {
+                    return {};
+                }
+            }
+            return make_error(ECONNRESET, "it has ended");
+        };
         return ctl::run_cli(system, std::move(arguments));
     }
     /// Runs with -j, checks the schema, returns the first value.
@@ -88,6 +97,7 @@ class Cli : public testing::Test {
     bool patched_ = true;
     std::map<std::string, std::string> tools_;
     std::optional<std::string> daemon_;  ///< what it answers
+    std::vector<std::string> told_;      ///< ... to one who follows
     nlohmann::json asked_;
     std::istringstream in_;
     std::ostringstream out_;
@@ -660,6 +670,19 @@ TEST_F(Cli, Log) {
     EXPECT_EQ(out_.str(), "time=1 level=info event=a\ntime=2 level=info event=b\n");
     EXPECT_EQ(asked_["lines"], 5);
     EXPECT_EQ(run_json({"log"}, "log")["log"].size(), 2);
+}
+
+TEST_F(Cli, LogIsFollowedUntilItEnds) {
+    told_ = {R"({"log":["event=a","event=b"]})", R"({"log":["event=c"]})"};
+    EXPECT_EQ(run({"log", "-n", "2", "-f"}), ctl::kNoDaemon);
+    EXPECT_EQ(out_.str(), "event=a\nevent=b\nevent=c\n");
+    EXPECT_TRUE(said("it has ended"));
+    EXPECT_EQ(asked_, nlohmann::json({{"command", "log"}, {"lines", 2}, {"follow", true}}));
+    EXPECT_EQ(run({"-j", "log", "--follow"}), ctl::kNoDaemon);
+    EXPECT_TRUE(out_.str().starts_with(told_[0] + "\n" + told_[1] + "\n")) << out_.str();
+    told_ = {R"({"error":{"errno":16,"message":"so many follow already"}})", "not read any more"};
+    EXPECT_EQ(run({"log", "-f"}), ctl::kFailed);
+    EXPECT_TRUE(said("so many follow already"));
 }
 
 TEST_F(Cli, NoDaemon) {

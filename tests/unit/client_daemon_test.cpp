@@ -388,6 +388,12 @@ class ControlTest : public LoopbackTest {
         }
         co_return answer;
     }
+    asio::awaitable<void> until(const std::function<bool()>& so) {
+        while (!so()) {
+            asio::steady_timer timer(io, milliseconds(1));
+            co_await timer.async_wait(asio::use_awaitable);
+        }
+    }
     void run(std::function<asio::awaitable<void>()> task) {
         const auto listening = control.listen(dir.at("control"), "");
         ASSERT_TRUE(listening) << listening.error().message;
@@ -417,6 +423,49 @@ TEST_F(ControlTest, AnswersLineByLine) {
         EXPECT_THAT(failed, HasSubstr("\"errno\":2"));
     });
     EXPECT_EQ(control.requests(), 2);
+}
+
+TEST_F(ControlTest, WhoFollowsIsToldWhatComes) {
+    run([this]() -> asio::awaitable<void> {
+        asio::local::stream_protocol::socket socket(io);
+        co_await socket.async_connect(dir.at("control").string(), asio::use_awaitable);
+        const std::string request = "{\"command\":\"log\",\"follow\":true}\n";
+        co_await asio::async_write(socket, asio::buffer(request), asio::use_awaitable);
+        std::string buffer;
+        const auto line = [&]() -> asio::awaitable<std::string> {
+            const auto size = co_await asio::async_read_until(socket, asio::dynamic_buffer(buffer),
+                                                              '\n', asio::use_awaitable);
+            auto out = buffer.substr(0, size);
+            buffer.erase(0, size);
+            co_return out;
+        };
+        EXPECT_EQ(co_await line(), "{\"echo\":\"log\"}\n");
+        control.tell("one");
+        control.tell("two");
+        EXPECT_EQ(co_await line(), "\"one\"\n");
+        EXPECT_EQ(co_await line(), "\"two\"\n");
+        control.tell("three");
+        EXPECT_EQ(co_await line(), "\"three\"\n");
+        EXPECT_EQ(control.followers(), 1);
+        socket.close();
+        co_await until([this] { return control.followers() == 0; });
+    });
+}
+
+TEST_F(ControlTest, WhoFollowsAndDoesNotReadIsClosed) {
+    run([this]() -> asio::awaitable<void> {
+        std::list<asio::local::stream_protocol::socket> sockets;
+        const std::string request = "{\"command\":\"log\",\"follow\":true}\n";
+        for (std::size_t i = 0; i < Control::kMaxFollowers; i++) {
+            auto& socket = sockets.emplace_back(io);
+            co_await socket.async_connect(dir.at("control").string(), asio::use_awaitable);
+            co_await asio::async_write(socket, asio::buffer(request), asio::use_awaitable);
+        }
+        co_await until([this] { return control.followers() == Control::kMaxFollowers; });
+        EXPECT_THAT(co_await say(request, 1), HasSubstr("so many follow"));
+        control.tell(std::string(Control::kMaxUntold + 1, 'x'));
+        co_await until([this] { return control.followers() == 0; });
+    });
 }
 
 TEST_F(ControlTest, NonsenseIsRefusedAndCounted) {
