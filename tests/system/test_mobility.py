@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from tcplab.daemons import Client, Server, nobody
-from tcplab.topology import wait_for
+from tcplab.topology import CTL, wait_for
 from traffic import SIZE, STREAMS, Both, Download, Idle, Upload
 
 RTT = 0.05
@@ -156,6 +156,23 @@ def test_what_people_and_programs_are_told(daemons):
     assert "1 pairs reported" in d.a.ctl("report")
     assert "event=agreed" in d.a.ctl("log", "-n", "1000")
     traffic.finish()
+
+
+def test_log_is_followed(daemons):
+    """What comes is told until the daemon ends, which has as many descriptors as it may."""
+    d = daemons(GLOBAL, server=False, b=False)
+    with open(f"/proc/{d.a.child.pid}/limits", encoding="ascii") as limits:
+        files = next(line.split() for line in limits if line.startswith("Max open files"))
+    assert files[3] == files[4]
+    told = d.a.home / "told"
+    with open(told, "wb") as out:
+        follower = d.lab.a.popen([CTL, "--control", d.a.control, "log", "-n", "1", "-f"], stdout=out, stderr=out)
+    wait_for("the last line", lambda: "event=" in told.read_text(), every=0.02)
+    d.a.child.send_signal(signal.SIGHUP)
+    wait_for("the reload to be told", lambda: "event=reloaded" in told.read_text(), every=0.02)
+    d.a.stop()
+    assert follower.wait(10) == 7
+    d.a.start()
 
 
 def test_reload_loses_nothing(daemons):
