@@ -179,11 +179,26 @@ void Peers::forget(std::uint64_t cookie) {
     wanted_at_.erase(at);
 }
 
+/// A channel is migratable itself: further connections are to or from where its peer is now.
+void Peers::follow(const Connection& connection) {
+    const auto there = to_asio(connection.remote.address);
+    for (const auto& [name, link] : links_) {
+        if (link->cookie == connection.cookie && link->there != there) {
+            link->there = there;
+            link->session.moved(there);
+            touched_.insert(there);
+        }
+    }
+}
+
 void Peers::on_event(const Connection& connection) {
     if (connection.state == State::None) {
         forget(connection.cookie);
         book_.drop(connection.cookie);
         return;
+    }
+    if (prover_.is_own(connection.cookie)) {
+        return follow(connection);
     }
     const auto known = wanted_at_.find(connection.cookie);
     const auto there = to_asio(connection.remote.address);
@@ -211,6 +226,7 @@ void Peers::on_batch(bool reread) {
         wanted_.clear();
         wanted_at_.clear();
         for (const auto& [cookie, connection] : table_.all()) {
+            follow(connection);
             want(connection);
         }
         starting_ = false;
@@ -252,9 +268,7 @@ void Peers::consider(const Address& there) {
     for (const auto& [name, link] : links_) {
         if (link->there == there) {
             // Not at once again: what the peer does not prove stays wanted.
-            if (const auto attempt = attempts_.find(there); attempt != attempts_.end()) {
-                attempt->second.next = now() + config_.retry;
-            }
+            attempts_[there].next = now() + config_.retry;
             return send(link, link->session.refresh());  // if it is not open yet: later
         }
     }

@@ -136,6 +136,8 @@ class Peers {
 
     void want(const Connection& connection);
     void forget(std::uint64_t cookie);
+    /// Is this the connection of a channel? Then the channel's place may be another now.
+    void follow(const Connection& connection);
     /// Has something done about the connections to this host that are not proved.
     void consider(const Address& there);
     boost::asio::awaitable<void> reach(Address there, Address here, PlacePtr place);

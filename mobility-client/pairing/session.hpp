@@ -109,6 +109,8 @@ class Session {
     Messages start();
     /// What to say to a message. After a PeerRefused the session has ended.
     Messages take(const ToPeer& message);
+    /// The channel has moved along with the peer.
+    void moved(const boost::asio::ip::address& there) { channel_.there = there; }
     /// Connections have come: what is to be said of them.
     Messages refresh();
 

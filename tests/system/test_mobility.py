@@ -106,6 +106,24 @@ def test_many_moves(daemons):
     assert d.lab.resets(traffic.port) == []
 
 
+@pytest.mark.parametrize("mover", ["a", "b"])
+def test_connections_after_a_move(daemons, mover):
+    """What is opened from or to the new place is agreed on as well, on the channel that has moved along."""
+    d = daemons(GLOBAL)
+    first = Idle(d.lab)
+    for client in d.clients:
+        client.agreed(first.port)
+    d.lab.hosts[mover].move("core")
+    first.resumed()
+    second = Download(d.lab)
+    for client in d.clients:
+        wait_for("both connections to be agreed on",
+                 lambda c=client: [one["guard"] for one in c.pair()["connections"]] == ["exclusive"] * 2, 20)
+    assert [client.count("peer_agreed") for client in d.clients] == [1, 1]
+    for traffic in (first, second):
+        traffic.finish()
+
+
 # ---- Before a move ----
 
 def test_pair_key(daemons):
