@@ -177,7 +177,7 @@ Servers::Key Daemon::as_configured(const Servers::Key& key) const {
 
 Servers::Wanted Daemon::how_to_use(const ServerPlace& place) const {
     if (const auto* own = own_server(place.host)) {
-        return {own->token, {}};
+        return {own->token, {}, {}};
     }
     Servers::Wanted wanted;
     for (const auto& [peer, pair] : book_.pairs()) {
@@ -196,14 +196,14 @@ Servers::Wanted Daemon::how_to_use(const ServerPlace& place) const {
 
 std::map<Servers::Key, Servers::Wanted> Daemon::chosen_servers() const {
     std::map<Servers::Key, Servers::Wanted> chosen;
-    std::set<Servers::Key> all;
-    for (const auto& key : resumer_.wanted()) {
-        all.insert(as_configured(key));
+    std::map<Servers::Key, std::set<Servers::Address>> all;
+    for (auto& [key, soon] : resumer_.wanted()) {
+        all[as_configured(key)].merge(soon);
     }
     const auto choose = [&](const auto& first) {
-        for (const auto& key : all) {
-            if (chosen.size() < config_.server_channels && first(key)) {
-                chosen.try_emplace(key, how_to_use(key.server));
+        for (const auto& [key, soon] : all) {
+            if (chosen.size() < config_.server_channels && first(key) && !chosen.contains(key)) {
+                chosen.emplace(key, how_to_use(key.server)).first->second.soon = soon;
             }
         }
     };

@@ -491,16 +491,20 @@ void Resumer::expire() {
 
 // ---- For others ----
 
-std::set<Servers::Key> Resumer::wanted() const {
-    std::set<Servers::Key> out;
+std::map<Servers::Key, std::set<Resumer::Address>> Resumer::wanted() const {
+    std::map<Servers::Key, std::set<Address>> out;
     for (const auto& [peer, pair] : book_.pairs()) {
         if (!pair.agreed()) {
             continue;
         }
         for (const auto* connection : connections(pair)) {
             const auto from = place_now(*connection);
+            const auto target = table_.target_of_trial(*connection);
             for (const auto& server : servers_of(pair)) {
-                out.insert({server, from});
+                auto& soon = out[{server, from}];
+                if (target) {
+                    soon.insert(to_asio(*target));
+                }
             }
         }
     }

@@ -88,8 +88,9 @@ class Resumer {
     void expire();
     [[nodiscard]] std::optional<Time> next() const;
 
-    /// From where which servers are to be spoken with; the first of them are taken.
-    [[nodiscard]] std::set<Servers::Key> wanted() const;
+    /// From where which servers are to be spoken with, the first of them are taken; and where
+    /// the trials of the connections there go to.
+    [[nodiscard]] std::map<Servers::Key, std::set<Address>> wanted() const;
     [[nodiscard]] Seen seen(const Name& peer) const;
     [[nodiscard]] const ResumeCounters& counters() const { return counters_; }
 

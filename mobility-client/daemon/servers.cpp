@@ -124,12 +124,24 @@ void Servers::want(const std::map<Key, Wanted>& wanted) {
         return;
     }
     auto missing = wanted;
+    std::set<LinkPtr> kept;
+    const auto keep = [&](const auto& find) {
+        for (const auto& link : links_) {
+            const auto here = kept.contains(link) ? missing.end() : find(*link, missing);
+            if (here != missing.end() && here->second.token == link->wanted.token) {
+                kept.insert(link);
+                refresh(link, here->second);
+                missing.erase(here);
+            }
+        }
+    };
+    keep([this](Link& link, auto& all) { return find_there(link, all); });
+    keep([this](Link& link, auto& all) { return find_on_the_way(link, all); });
     std::erase_if(links_, [&](const LinkPtr& link) {
-        const bool kept = keeps(link, missing);
-        if (!kept) {
+        if (!kept.contains(link)) {
             drop(link);
         }
-        return !kept;
+        return !kept.contains(link);
     });
     std::erase_if(later_, [this](const auto& entry) {
         return entry.second.next + kLongestPause < now() && !has(entry.first);
@@ -139,32 +151,46 @@ void Servers::want(const std::map<Key, Wanted>& wanted) {
     }
 }
 
-bool Servers::keeps(const LinkPtr& link, std::map<Key, Wanted>& missing) {
-    const auto place = place_of(*link);
-    link->key.from = place.value_or(link->key.from);
-    const auto here = place ? missing.find(link->key) : missing.end();
-    if (here == missing.end() || here->second.token != link->wanted.token) {
-        return false;
+Servers::Choice Servers::find_there(Link& link, std::map<Key, Wanted>& all) const {
+    const auto place = place_of(link);
+    link.key.from = place.value_or(link.key.from);
+    return place ? all.find(link.key) : all.end();
+}
+
+/// In a trial a host's connections arrive one after the other: the channel is ahead of what
+/// it is wanted for, or behind.
+Servers::Choice Servers::find_on_the_way(const Link& link, std::map<Key, Wanted>& all) const {
+    if (!place_of(link)) {
+        return all.end();
     }
+    const auto* connection = table_.find(link.cookie);
+    const auto target = connection != nullptr ? table_.target_of_trial(*connection) : std::nullopt;
+    return std::ranges::find_if(all, [&](const auto& entry) {
+        return entry.first.server == link.key.server &&
+               (entry.second.soon.contains(link.key.from) ||
+                (target && to_asio(*target) == entry.first.from));
+    });
+}
+
+/// What it is wanted for may be more now.
+void Servers::refresh(const LinkPtr& link, const Wanted& wanted) {
     std::set<PairId> known;
     for (const auto& ticket : link->wanted.tickets) {
         known.insert(ticket.pair);
     }
     std::set<PairId> fresh;
-    for (const auto& ticket : here->second.tickets) {
+    for (const auto& ticket : wanted.tickets) {
         if (!known.contains(ticket.pair)) {
             fresh.insert(ticket.pair);
         }
     }
-    link->wanted = std::move(here->second);
-    missing.erase(here);
+    link->wanted = wanted;
     if (link->heir) {
         link->heir->wanted = link->wanted;
     }
     if (!fresh.empty()) {
         renew(link, std::move(fresh));
     }
-    return true;
 }
 
 void Servers::open(const Key& key, const Wanted& wanted) {

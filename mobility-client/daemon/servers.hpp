@@ -70,6 +70,7 @@ class Servers {
     struct Wanted {
         std::string token;
         std::vector<Ticket> tickets;  ///< a server is shown kMaxTickets of them at once
+        std::set<Address> soon;       ///< where trials of what it is wanted for go to
         bool operator==(const Wanted&) const = default;
     };
     enum class State : std::uint8_t { Connecting, Joined, Waiting };
@@ -98,7 +99,8 @@ class Servers {
     void start(OnMessage on_message, OnJoined on_joined);
     void stop();
     /// These channels are wanted from now on, and no others. Also when the host or a channel
-    /// has moved: what is at the wanted place then is found again.
+    /// has moved: what is at the wanted place then is found again, and what arrives there
+    /// before or after the connections it is wanted for is kept.
     void want(const std::map<Key, Wanted>& wanted);
     /// Is there one, joined or not?
     [[nodiscard]] bool has(const Key& key) const;
@@ -124,14 +126,19 @@ class Servers {
     };
     struct Link;
     using LinkPtr = std::shared_ptr<Link>;
+    /// One of those that are wanted.
+    using Choice = std::map<Key, Wanted>::iterator;
 
     /// Where a channel speaks from now, or soon: its move may be under way. Nothing if it
     /// cannot go on.
     [[nodiscard]] std::optional<Address> place_of(const Link& link) const;
     void open(const Key& key, const Wanted& wanted);
     void drop(const LinkPtr& link);
-    /// Is it still what is wanted? Then that is to be shown to the server, if it is new.
-    bool keeps(const LinkPtr& link, std::map<Key, Wanted>& missing);
+    /// What this channel is for, where it is now.
+    Choice find_there(Link& link, std::map<Key, Wanted>& all) const;
+    /// What this channel is for, when the trials that are under way have succeeded.
+    Choice find_on_the_way(const Link& link, std::map<Key, Wanted>& all) const;
+    void refresh(const LinkPtr& link, const Wanted& wanted);
     /// Has the tickets of these pairs shown to the server, beside the channel that there is.
     void renew(const LinkPtr& link, std::set<PairId> needed);
     boost::asio::awaitable<void> inherit(LinkPtr old, LinkPtr heir);

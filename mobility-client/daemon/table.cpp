@@ -171,6 +171,10 @@ void Table::has_begun(std::uint64_t cookie, bool trial) {
     }
 }
 
+std::optional<tcpmigrate::Address> Table::target_of_trial(const Connection& connection) const {
+    return trials_.contains(connection.cookie) ? connection.new_local.address : std::nullopt;
+}
+
 tcpmigrate::Address Table::place_of(const Connection& connection) const {
     return trials_.contains(connection.cookie)
                ? connection.local.address

@@ -66,6 +66,9 @@ class Table {
     /// The kernel has taken a migrate command for it. Where nothing goes there is no old path
     /// to be kept: a trial is a move like any other then.
     void has_begun(std::uint64_t cookie, bool trial);
+    /// Where the trial under way goes to, if there is one and it is to another place.
+    [[nodiscard]] std::optional<tcpmigrate::Address> target_of_trial(
+        const Connection& connection) const;
     /// From where it speaks now, or will when its move is over.
     [[nodiscard]] tcpmigrate::Address place_of(const Connection& connection) const;
     [[nodiscard]] tcpmigrate::Client& kernel() { return kernel_; }

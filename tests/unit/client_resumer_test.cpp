@@ -171,7 +171,8 @@ TEST_F(ResumerTest, ATrialIsNoMoveYet) {
     table->trials() = {17, 18};
     leave_home();
     EXPECT_THAT(said, IsEmpty());
-    EXPECT_TRUE(resumer->wanted().contains(from(kHome)));
+    ASSERT_TRUE(resumer->wanted().contains(from(kHome)));
+    EXPECT_THAT(resumer->wanted().at(from(kHome)), ElementsAre(kAway)) << "it goes there";
     table->trials().clear();  // the old path is gone: they move in earnest
     leave_home();
     EXPECT_THAT(words<Report>(), SizeIs(2));

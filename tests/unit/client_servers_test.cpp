@@ -160,7 +160,9 @@ class ServersTest : public LoopbackTest {
         }
     }
     [[nodiscard]] Servers::Key key() const { return {server.place(), make_address("127.0.0.1")}; }
-    void want(std::vector<Ticket> tickets) { servers->want({{key(), {"", std::move(tickets)}}}); }
+    void want(std::vector<Ticket> tickets) {
+        servers->want({{key(), {"", std::move(tickets), {}}}});
+    }
 
     fake::Kernel kernel;
     Host client;
@@ -183,6 +185,25 @@ TEST_F(ServersTest, AChannelIsJoinedAndHeard) {
         servers->want({});
         EXPECT_FALSE(servers->say(key(), Forget{}));
         co_await until([this] { return server.channels.empty(); });
+    });
+}
+
+TEST_F(ServersTest, AChannelThatIsAheadOfItsConnectionsIsKept) {
+    run([this]() -> asio::awaitable<void> {
+        want({});
+        co_await until([this] { return joined.size() == 1; });
+        auto behind = key();
+        behind.from = make_address("127.0.0.9");
+        const std::map<Servers::Key, Servers::Wanted> on_the_way{{behind, {"", {}, {key().from}}}};
+        servers->want(on_the_way);
+        EXPECT_THAT(servers->seen(), SizeIs(1));
+        EXPECT_TRUE(servers->say(key(), Forget{}));
+        // Their trial has failed.
+        const std::map<Servers::Key, Servers::Wanted> back{{behind, {"", {}, {}}}};
+        servers->want(back);
+        EXPECT_FALSE(servers->say(key(), Forget{}));
+        co_await until([this] { return joined.size() == 2; });
+        EXPECT_EQ(joined[1], behind);
     });
 }
 
