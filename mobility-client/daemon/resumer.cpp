@@ -23,6 +23,7 @@ constexpr std::chrono::seconds kFirstAgain(5);
 constexpr std::chrono::seconds kLongestAgain(60);
 constexpr std::chrono::milliseconds kSlack(200);
 constexpr std::chrono::minutes kTriedWindow(1);
+constexpr std::chrono::seconds kJustArrived(30);
 /// A server has its own channel look as slow as it likes.
 constexpr std::chrono::seconds kLongestRtt(1);
 
@@ -57,6 +58,11 @@ std::string_view to_string(Verdict::What what) {
 
 Resumer::Address Resumer::place_now(const Connection& connection) const {
     return to_asio(table_.place_of(connection));
+}
+
+bool Resumer::has_just_arrived(const Connection& connection) const {
+    const auto when = arrived_.find(connection.cookie);
+    return when != arrived_.end() && hands_.now() < when->second + kJustArrived;
 }
 
 bool Resumer::is_unsettled(const Connection& connection) const {
@@ -119,6 +125,11 @@ std::optional<Report> Resumer::make_report(const Pair& pair) const {
 
 void Resumer::on_event(const Connection& connection) {
     const auto owner = book_.owner(connection.cookie);
+    if (connection.state == ConnectionState::None) {
+        arrived_.erase(connection.cookie);
+    } else if (owner && connection.reason == Reason::Committed) {
+        arrived_[connection.cookie] = hands_.now();
+    }
     for (auto& [peer, state] : states_) {
         if (state.pending.contains(connection.cookie)) {
             touched_.insert(peer);
@@ -146,6 +157,8 @@ void Resumer::on_batch(bool reread) {
         for (const auto& [peer, pair] : book_.pairs()) {
             touched_.insert(peer);
         }
+        std::erase_if(arrived_,
+                      [this](const auto& entry) { return table_.find(entry.first) == nullptr; });
     }
     for (const auto& peer : std::exchange(touched_, {})) {
         evaluate(peer, false);
@@ -376,8 +389,9 @@ bool Resumer::send_there(const Connection& connection, const Notice& notice, con
     if (target.is_v6() != connection.remote.address.is_v6()) {
         return false;
     }
-    if (connection.remote == tcpmigrate::Endpoint{target, resume.peer_after} &&
-        !is_unsettled(connection)) {
+    const bool there = connection.remote == tcpmigrate::Endpoint{target, resume.peer_after} &&
+                       !is_unsettled(connection);
+    if (there && has_just_arrived(connection)) {
         return true;  // by the peer's own request
     }
     tcpmigrate::MigrateRequest request;

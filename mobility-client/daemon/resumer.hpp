@@ -114,6 +114,8 @@ class Resumer {
     };
 
     [[nodiscard]] Address place_now(const Connection& connection) const;
+    /// Has it come to where it is a moment ago?
+    [[nodiscard]] bool has_just_arrived(const Connection& connection) const;
     /// Has it lost its path, or is on its way to another place of this host?
     [[nodiscard]] bool is_unsettled(const Connection& connection) const;
     [[nodiscard]] std::vector<const Connection*> connections(const Pair& pair) const;
@@ -145,7 +147,8 @@ class Resumer {
     Hands hands_;
     Log log_;
     std::map<Name, State> states_;
-    std::set<Name> touched_;  ///< of this batch
+    std::set<Name> touched_;                 ///< of this batch
+    std::map<std::uint64_t, Time> arrived_;  ///< connections of pairs, by cookie
     ResumeCounters counters_;
 };
 

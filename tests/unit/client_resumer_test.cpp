@@ -325,11 +325,23 @@ TEST_F(ResumerTest, ConnectionsWithTheSamePortsAreReportedOnce) {
     EXPECT_THAT(words<Report>().at(0).connections, ElementsAre(Ports{5000, 80, 5000}));
 }
 
-TEST_F(ResumerTest, APlaceWhereTheyAreAlreadyIsASuccess) {
-    auto notice = a_notice();
-    notice.peer = kPeerHome;
-    resumer->on_message(from(kHome), notice);
+TEST_F(ResumerTest, APlaceWhereTheyHaveJustArrivedIsASuccess) {
+    arrive(kPeerAway);
+    resumer->on_message(from(kAway), a_notice());
     EXPECT_THAT(migrated, IsEmpty());
+    ASSERT_THAT(words<Outcome>(), SizeIs(1));
+    EXPECT_TRUE(words<Outcome>()[0].resumed);
+}
+
+TEST_F(ResumerTest, APeerThatIsWhereItWasDoesNotHearUs) {
+    arrive(kPeerAway);
+    now += seconds(30);
+    resumer->on_message(from(kAway), a_notice());
+    ASSERT_THAT(migrated, SizeIs(2)) << "a NAPT has forgotten them";
+    EXPECT_TRUE(migrated[0].trial);
+    EXPECT_EQ(migrated[0].new_remote.address, to_kernel(kPeerAway));
+    EXPECT_THAT(words<Outcome>(), IsEmpty());
+    arrive(kPeerAway);
     ASSERT_THAT(words<Outcome>(), SizeIs(1));
     EXPECT_TRUE(words<Outcome>()[0].resumed);
 }
