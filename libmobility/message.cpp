@@ -110,15 +110,20 @@ Result<ToHost> decode(const v1::Refused& in) {
     return read.result<ToHost>(std::move(out), "Refused");
 }
 
-Result<ToHost> decode(const v1::Ask& in) {
-    Reader read;
-    const Ask out{read.pair(in.pair())};
-    return read.result<ToHost>(out, "Ask");
-}
-
 Resume decode_resume(Reader& read, const v1::Resume& in) {
     return {read.port(in.own()), read.port(in.own_after()), read.port(in.peer()),
             read.port(in.peer_after())};
+}
+
+Result<ToHost> decode(const v1::Ask& in) {
+    Reader read;
+    Ask out{read.pair(in.pair()), {}};
+    if (!in.peer().empty()) {
+        out.hint = {read.ip(in.peer()), read.connections(in.connections(), [&](const auto& c) {
+                        return decode_resume(read, c);
+                    })};
+    }
+    return read.result<ToHost>(std::move(out), "Ask");
 }
 
 Result<ToHost> decode(const v1::Notice& in) {
@@ -154,8 +159,22 @@ void put(const Refused& from, v1::ToHost& to) {
     }
 }
 
+void put(const Resume& from, v1::Resume& out) {
+    out.set_own(from.own);
+    out.set_own_after(from.own_after);
+    out.set_peer(from.peer);
+    out.set_peer_after(from.peer_after);
+}
+
 void put(const Ask& from, v1::ToHost& to) {
-    to.mutable_ask()->set_pair(raw(from.pair));
+    auto& out = *to.mutable_ask();
+    out.set_pair(raw(from.pair));
+    if (from.hint) {
+        out.set_peer(raw(from.hint->peer));
+        for (const auto& connection : from.hint->connections) {
+            put(connection, *out.add_connections());
+        }
+    }
 }
 
 void put(const Notice& from, v1::ToHost& to) {
@@ -166,11 +185,7 @@ void put(const Notice& from, v1::ToHost& to) {
     out.set_peer(raw(from.peer));
     out.set_trial(from.trial);
     for (const auto& connection : from.connections) {
-        auto& added = *out.add_connections();
-        added.set_own(connection.own);
-        added.set_own_after(connection.own_after);
-        added.set_peer(connection.peer);
-        added.set_peer_after(connection.peer_after);
+        put(connection, *out.add_connections());
     }
 }
 

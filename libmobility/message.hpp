@@ -88,12 +88,6 @@ struct Report {
     bool operator==(const Report&) const = default;
 };
 
-struct Ask {
-    PairId pair{};
-
-    bool operator==(const Ask&) const = default;
-};
-
 /// A connection as the end that is told sees it (A2.8).
 struct Resume {
     std::uint16_t own = 0;         ///< own port before
@@ -102,6 +96,20 @@ struct Resume {
     std::uint16_t peer_after = 0;  ///< peer's port now
 
     auto operator<=>(const Resume&) const = default;
+};
+
+struct Ask {
+    /// Where the peer can be tried before there is a judgement.
+    struct Hint {
+        boost::asio::ip::address peer;
+        std::vector<Resume> connections;  ///< at least one
+
+        bool operator==(const Hint&) const = default;
+    };
+    PairId pair{};
+    std::optional<Hint> hint;
+
+    bool operator==(const Ask&) const = default;
 };
 
 struct Notice {

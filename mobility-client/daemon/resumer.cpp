@@ -139,7 +139,7 @@ void Resumer::on_event(const Connection& connection) {
                     finish(state, false);
                 }
             } else if (to_asio(connection.remote.address) == state.trying->notice.peer &&
-                       connection.state != ConnectionState::MigSent) {
+                       connection.state == ConnectionState::Idle) {
                 state.pending.erase(connection.cookie);
                 if (state.pending.empty()) {
                     finish(state, true);
@@ -308,6 +308,30 @@ void Resumer::handle(const Servers::Key& key, const Ask& ask) {
     if (hands_.say({key.server, report->after}, *report)) {
         counters_.reports++;
     }
+    if (ask.hint) {
+        try_hint(key, ask, known->first, known->second);
+    }
+}
+
+/// Saves the round trip in which the server hears of this end's place, and judges.
+void Resumer::try_hint(const Servers::Key& key, const Ask& ask, const Name& peer,
+                       const Pair& pair) {
+    auto& state = states_[peer];
+    if (state.trying) {
+        return;
+    }
+    Told told{key, {}, true};
+    told.notice.pair = ask.pair;
+    told.notice.peer = ask.hint->peer;
+    told.notice.connections = ask.hint->connections;
+    attempt(pair, state, told);
+}
+
+bool Resumer::confirms(const Told& told, const State& state) {
+    const auto& trying = state.trying;
+    return trying && trying->early && trying->by.server.host == told.by.server.host &&
+           trying->notice.peer == told.notice.peer &&
+           trying->notice.connections == told.notice.connections;
 }
 
 void Resumer::handle(const Servers::Key& key, const Notice& notice) {
@@ -319,6 +343,10 @@ void Resumer::handle(const Servers::Key& key, const Notice& notice) {
     auto& state = states_[known->first];
     log_->info("event=told peer={} server={} place={} trial={} step={}", known->first.to_string(),
                key.server.host.to_string(), notice.peer.to_string(), notice.trial, notice.step);
+    if (const Told told{key, notice}; confirms(told, state)) {
+        state.trying = told;  // is under way already
+        return;
+    }
     // The same server knows better now, unless others wait for it to come to an end; another
     // one has to wait, but not for longer than the first has time.
     const bool other = state.trying && state.trying->by.server.host != key.server.host;
@@ -374,7 +402,7 @@ void Resumer::attempt(const Pair& pair, State& state, const Told& told) {
         }
     }
     if (there == 0) {
-        counters_.useless++;
+        counters_.useless += told.early ? 0 : 1;
         finish(state, false);
     } else if (state.pending.empty()) {
         finish(state, true);
@@ -414,11 +442,11 @@ bool Resumer::send_there(const Connection& connection, const Notice& notice, con
 }
 
 void Resumer::finish(State& state, bool resumed) {
-    (resumed ? counters_.resumed : counters_.failed)++;
     const auto told = std::exchange(state.trying, {});
     state.pending.clear();
     state.until.reset();
-    if (told) {
+    if (told && !told->early) {
+        (resumed ? counters_.resumed : counters_.failed)++;
         const auto& notice = told->notice;
         hands_.say(told->by, Outcome{notice.pair, notice.judgement, notice.step, resumed});
         log_->info("event=outcome place={} resumed={}", notice.peer.to_string(), resumed);

@@ -6,12 +6,15 @@
 //     unsettled --Notice--> migrate to where the peer is: told --moved--> Outcome, settled
 //               --moved by itself--> Forget, settled
 //               --Verdict, or a while--> Report again, ever later
-//     any --Ask--> Report
+//     any --Ask--> Report; and where the Ask says the peer is, is tried as if it were a Notice
 //
 // What is reported is what the kernel has: where a connection was is its address, where it
 // goes to is the target of its move. So nothing has to be remembered of moves, and a second
 // move before the first was over is reported as from where the peer still knows the host. A
 // trial is no move yet: the old path is in use, also that of the channel to the server.
+//
+// A peer that is where it was and needs help all the same does not hear us: a NAPT has
+// forgotten the path from here, which a request makes anew.
 //
 // A server can be wrong, or lie: it is heard only about pairs that use it; its Notice is
 // tried first, those of the others wait until it has succeeded or its time is over; places
@@ -100,6 +103,7 @@ class Resumer {
     struct Told {
         Servers::Key by;
         Notice notice;
+        bool early = false;  ///< an Ask's hint: the Notice is yet to come
     };
     struct State {
         std::optional<Report> reported;  ///< last, while unsettled
@@ -129,6 +133,9 @@ class Resumer {
     /// The pair with this ID, if this server has anything to say of it; else counts.
     const std::pair<const Name, Pair>* find(const Servers::Key& by, const PairId& id);
     void handle(const Servers::Key& key, const Ask& ask);
+    void try_hint(const Servers::Key& key, const Ask& ask, const Name& peer, const Pair& pair);
+    /// Is this the Notice of a hint that is being tried?
+    [[nodiscard]] static bool confirms(const Told& told, const State& state);
     void handle(const Servers::Key& key, const Notice& notice);
     void handle(const Servers::Key& key, const Verdict& verdict);
     void attempt(const Pair& pair, State& state, const Told& told);

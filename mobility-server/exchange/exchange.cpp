@@ -73,12 +73,12 @@ void Exchange::tell(Saying& out, const Side& side, ToHost message) {
 
 /// At most once in a while, however often the other end reports.
 void Exchange::ask(Saying& out, const PairId& id, Pair& pair, Time now) {
-    if (pair.asked && now < *pair.asked + limits_.silence) {
+    if (pair.asked && now < *pair.asked + limits_.silence / 2) {
         return;
     }
     pair.asked = now;
     pair.deadline = now + limits_.silence;
-    tell(out, pair.sides[1 - pair.last], Ask{id});
+    tell(out, pair.sides[1 - pair.last], Ask{id, judge::hint(*pair.sides.at(pair.last).report)});
 }
 
 Saying Exchange::report(ChannelId channel, const boost::asio::ip::address& seen, Duration rtt,

@@ -31,11 +31,6 @@ Place place_before(const Report& own, const Report& peers) {
     return own.before == peers.peer_before ? Place::Global : Place::Inside;
 }
 
-/// After it: the server sees another address than the host.
-Place place_after(const Report& own) {
-    return own.after == own.seen ? Place::Global : Place::Inside;
-}
-
 bool each_others_peer(const Report& first, const Report& last) {
     return first.host == last.peer && last.host == first.peer && first.host != last.host;
 }
@@ -136,6 +131,22 @@ std::vector<Step> plan(const Judgement& judged, const Teller& tell) {
 }
 
 }  // namespace
+
+Place place_after(const Report& own) {
+    return own.after == own.seen ? Place::Global : Place::Inside;
+}
+
+std::optional<Ask::Hint> hint(const Report& peers) {
+    const bool one_family = peers.before.is_v4() == peers.after.is_v4();
+    if (place_after(peers) == Place::Inside || !one_family || peers.connections.empty()) {
+        return {};
+    }
+    Ask::Hint out{peers.after, {}};
+    for (const auto& ports : peers.connections) {
+        out.connections.push_back({ports.peer, ports.peer, ports.own, ports.own_after});
+    }
+    return out;
+}
 
 Judgement judge(const Report& first, const Report& last) {
     Judgement judged;

@@ -19,6 +19,7 @@
 #include <boost/asio/ip/address.hpp>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "libmobility/message.hpp"
@@ -80,5 +81,13 @@ struct Judgement {
 /// the same NAPT are they those that the hosts claim, and then they have to be
 /// private ones, so that nobody is aimed at a third host elsewhere.
 Judgement judge(const Report& first, const Report& last);
+
+/// After the move: inside if the server sees another address than the host.
+Place place_after(const Report& own);
+
+/// What the peer of who reports can be told before it has reported itself: a place that
+/// anybody reaches, unless a firewall is there, which the server saw. Nothing if there is
+/// none, or it is of another family.
+std::optional<Ask::Hint> hint(const Report& peers);
 
 }  // namespace mobility::judge

@@ -94,7 +94,8 @@ void save_exchange() {
     save("forget", ToServer(mobility::Forget{pair}));
     save("welcome", ToHost(mobility::Welcome{1, v6, 4711, 64}));
     save("refused", ToHost(mobility::Refused{mobility::Refused::Why::Busy, "later", pair}));
-    save("ask", ToHost(mobility::Ask{pair}));
+    save("ask", ToHost(mobility::Ask{pair, {}}));
+    save("ask_hint", ToHost(mobility::Ask{pair, mobility::Ask::Hint{v4, {{1, 2, 3, 4}}}}));
     save("notice", ToHost(mobility::Notice{pair, 1, 2, v4, true, {{1, 2, 3, 4}}}));
     save("verdict", ToHost(mobility::Verdict{pair, 1, mobility::Verdict::What::NeedsProxy}));
 }

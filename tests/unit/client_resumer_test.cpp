@@ -122,6 +122,11 @@ class ResumerTest : public testing::Test {
         notice.connections = {{5000, 5000, 80, 80}, {5001, 5001, 80, 80}};
         return notice;
     }
+    [[nodiscard]] Ask an_ask() const {
+        Ask ask{id, Ask::Hint{kPeerAway, {}}};
+        ask.hint->connections = a_notice().connections;
+        return ask;
+    }
     static Servers::Key from(const boost::asio::ip::address& address,
                              const Name& server = kServer) {
         return {place(server), address};
@@ -242,13 +247,65 @@ TEST_F(ResumerTest, AReportIsSentWhenItsChannelHasBeenJoined) {
 }
 
 TEST_F(ResumerTest, AnAskIsAnsweredByTheServerThatAsks) {
-    resumer->on_message(from(kHome, kOther), Ask{id});
+    resumer->on_message(from(kHome, kOther), Ask{id, {}});
     ASSERT_THAT(said, SizeIs(1));
     EXPECT_EQ(said[0].to, from(kHome, kOther));
     EXPECT_EQ(words<Report>().at(0).after, kHome);
-    resumer->on_message(from(kHome), Ask{{1, 2, 3}});
+    resumer->on_message(from(kHome), Ask{{1, 2, 3}, {}});
     EXPECT_THAT(said, SizeIs(1));
     EXPECT_EQ(resumer->counters().unknown, 1);
+}
+
+TEST_F(ResumerTest, WhereThePeerMayBeIsTriedAtOnceAndOnlyOnce) {
+    resumer->on_message(from(kHome), an_ask());
+    EXPECT_THAT(words<Report>(), SizeIs(1));
+    ASSERT_THAT(migrated, SizeIs(2));
+    EXPECT_TRUE(migrated[0].trial) << "the path works";
+    EXPECT_EQ(migrated[0].new_remote.address, to_kernel(kPeerAway));
+    resumer->on_message(from(kHome), a_notice(3));
+    EXPECT_THAT(migrated, SizeIs(2));
+    arrive(kPeerAway);
+    ASSERT_THAT(words<Outcome>(), SizeIs(1));
+    EXPECT_EQ(words<Outcome>()[0].judgement, 3);
+    EXPECT_TRUE(words<Outcome>()[0].resumed);
+    EXPECT_EQ(resumer->counters().resumed, 1);
+}
+
+TEST_F(ResumerTest, AHintsOutcomeIsSaidWhenItsNoticeComes) {
+    resumer->on_message(from(kHome), an_ask());
+    arrive(kPeerAway);
+    EXPECT_THAT(words<Outcome>(), IsEmpty());
+    resumer->on_message(from(kAway), a_notice(3));
+    ASSERT_THAT(words<Outcome>(), SizeIs(1));
+    EXPECT_TRUE(words<Outcome>()[0].resumed);
+}
+
+TEST_F(ResumerTest, ANoticeOfAnotherPlaceThanTheHintsIsTried) {
+    resumer->on_message(from(kHome), an_ask());
+    auto notice = a_notice();
+    notice.peer = make_address("198.51.100.88");
+    resumer->on_message(from(kHome), notice);
+    ASSERT_THAT(migrated, SizeIs(4));
+    EXPECT_EQ(migrated[2].new_remote.address, to_kernel(notice.peer));
+    EXPECT_THAT(words<Outcome>(), IsEmpty());
+}
+
+TEST_F(ResumerTest, AHintDoesNotDisturbANotice) {
+    leave_home();
+    resumer->on_message(from(kAway), a_notice());
+    auto ask = an_ask();
+    ask.hint->peer = make_address("198.51.100.88");
+    resumer->on_message(from(kAway), ask);
+    EXPECT_THAT(migrated, SizeIs(2));
+}
+
+TEST_F(ResumerTest, HintsAreTriedOnlySoOften) {
+    for (std::size_t i = 0; i < 2 * Resumer::kMaxTold; i++) {
+        resumer->on_message(from(kHome), an_ask());
+        arrive(kPeerAway);
+        arrive(kPeerHome);
+    }
+    EXPECT_THAT(migrated, SizeIs(2 * Resumer::kMaxTold));
 }
 
 TEST_F(ResumerTest, ANoticeHasConnectionsMigrate) {
@@ -300,7 +357,7 @@ TEST_F(ResumerTest, WhereATrialGoesToIsNoPlaceToGoOnFrom) {
 TEST_F(ResumerTest, OnlyServersOfThePairAreHeard) {
     const auto stranger = from(kHome, Name({9}));
     resumer->on_message(stranger, a_notice());
-    resumer->on_message(stranger, Ask{id});
+    resumer->on_message(stranger, an_ask());
     resumer->on_message(stranger, Verdict{id, 1, Verdict::What::NeedsProxy});
     EXPECT_THAT(migrated, IsEmpty());
     EXPECT_THAT(said, IsEmpty());

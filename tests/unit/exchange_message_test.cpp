@@ -41,7 +41,8 @@ std::vector<ToHost> to_host() {
     return {Welcome{1, make_address("2001:db8::2"), 4711, 64},
             Refused{Refused::Why::TooMuch, "64 pairs are the most", {}},
             Refused{Refused::Why::NotYours, "", PairId{6}},
-            Ask{PairId{2}},
+            Ask{PairId{2}, {}},
+            Ask{PairId{2}, Ask::Hint{make_address("2001:db8::2"), {{4000, 4000, 22, 2222}}}},
             notice(),
             Verdict{PairId{5}, 1, Verdict::What::NeedsProxy}};
 }

@@ -72,9 +72,21 @@ class ExchangeTest : public testing::Test {
 };
 
 TEST_F(ExchangeTest, TheOtherEndIsAskedAtOnceAndOnlyOnce) {
-    EXPECT_THAT(a_reports(kNewA, kNewA), ElementsAre(Said{kChannelB, Ask{id}}));
+    const Said ask{kChannelB, Ask{id, Ask::Hint{kNewA, {{22, 22, 4000, 4000}}}}};
+    EXPECT_THAT(a_reports(kNewA, kNewA), ElementsAre(ask));
     EXPECT_THAT(a_reports(kNewA, kNewA), IsEmpty());
     EXPECT_EQ(exchange.pairs(), 1U);
+    // Perhaps it was asked on a channel that was about to end.
+    now += Limits().silence / 2;
+    EXPECT_THAT(a_reports(kNewA, kNewA), ElementsAre(ask));
+}
+
+TEST_F(ExchangeTest, OnlyAPlaceThatAnybodyReachesIsAHint) {
+    const Said ask{kChannelB, Ask{id, {}}};
+    EXPECT_THAT(a_reports(kInner, kNaptA), ElementsAre(ask));
+    now += Limits().silence;
+    EXPECT_THAT(a_reports(make_address("2001:db8::1"), make_address("2001:db8::1")),
+                ElementsAre(ask));
 }
 
 TEST_F(ExchangeTest, BothGlobalTheLastToReportIsTold) {

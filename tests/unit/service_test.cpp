@@ -199,7 +199,7 @@ TEST_F(ServiceTest, TellsBothEndsOfAPairWhatToDo) {
         const auto id = about(a, b).pair();
         co_await say(*to_a, about(a, b));
         const auto ask = co_await hear(*to_b);
-        EXPECT_EQ(ask, ToHost(Ask{id}));
+        EXPECT_TRUE(ask && std::holds_alternative<Ask>(*ask) && std::get<Ask>(*ask).pair == id);
         co_await say(*to_b, about(b, a));
         const auto notice = co_await hear(*to_b);
         EXPECT_TRUE(notice && std::holds_alternative<Notice>(*notice));
