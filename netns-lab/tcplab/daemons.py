@@ -28,9 +28,9 @@ class _Daemon:
 
     name = ""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, where: str = "") -> None:
         self.host = host
-        self.home = programs.home(host, self.name)
+        self.home = programs.home(host, where or self.name)
         self.config = self.home / "config.toml"
         self.child: subprocess.Popen[Any]
 
@@ -54,18 +54,19 @@ class _Daemon:
 
 
 class Server(_Daemon):
-    """mobility-server, which takes everybody with the token."""
+    """mobility-server, which takes everybody with the token; several of a host have a port each."""
 
     name = "mobility-server"
 
-    def __init__(self, host: Host) -> None:
-        super().__init__(host)
+    def __init__(self, host: Host, port: int = SERVER_PORT) -> None:
+        super().__init__(host, f"{self.name}-{port}")
+        self.port = port
         tokens = self.home / "tokens"
         tokens.write_text(f"{TOKEN}\n")
         tokens.chmod(0o600)
         self.config.write_text(f"""
 [server]
-listen = ["[::]:{SERVER_PORT}"]
+listen = ["[::]:{port}"]
 identity = "{self.home}/identity.pem"
 [admission]
 hosts = "{self.home}/hosts"
@@ -75,7 +76,7 @@ enrolled = "{self.home}/enrolled"
 level = "debug"
 """)
         self.start()
-        programs.listening(host, SERVER_PORT, self.child)
+        programs.listening(host, port, self.child)
 
 
 class Client(_Daemon):
@@ -106,6 +107,7 @@ level = "debug"
 name = "{s.identity()}"
 address = "{s.host.v4}"
 address6 = "{s.host.v6}"
+port = {s.port}
 token_file = "{token}"
 """ for s in servers) + more)
         self.start()

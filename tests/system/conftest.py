@@ -21,7 +21,9 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "netns-lab"))
 
+from exchange import RTT, Daemons  # noqa: E402
 from tcplab import capture  # noqa: E402
+from tcplab.daemons import nobody  # noqa: E402
 from tcplab.topology import Lab, Link, patched, told  # noqa: E402
 
 OUT = pathlib.Path("/lab")
@@ -156,3 +158,17 @@ def make_lab(request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
                 lab.keep(OUT / "failed" / name, why)
         finally:
             lab.close()
+
+
+@pytest.fixture
+def daemons(make_lab: Callable[..., Any]) -> Iterator[Callable[..., Daemons]]:
+    """Makes Daemons: daemons(at, servers=1, b=True). A test that fails shows what they have said."""
+    made: list[Daemons] = []
+
+    def make(at: dict[str, str], servers: int = 1, b: bool = True) -> Daemons:
+        made.append(Daemons(make_lab(rtt=RTT, at=at, migrator=nobody), servers, b))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.say()

@@ -5,64 +5,16 @@ import signal
 
 import pytest
 
-from tcplab.daemons import Client, Server, nobody
+from exchange import GLOBAL, INSIDE, done, ready
 from tcplab.topology import CTL, wait_for
 from traffic import SIZE, STREAMS, Both, Download, Idle, Upload
-
-RTT = 0.05
-# Where A and B are at first: both global, or A inside a NAPT.
-GLOBAL, INSIDE = {"a": "g2", "b": "g1"}, {"a": "n1", "b": "g1"}
-
-
-class Daemons:
-    """A lab with a server, unless there shall be none, and clients on A and maybe B."""
-
-    def __init__(self, lab, server, b):
-        self.lab = lab
-        self.servers = [Server(lab.s)] if server else []
-        self.a = Client(lab.a, *self.servers)
-        self.b = Client(lab.b, *self.servers) if b else None
-
-    @property
-    def clients(self):
-        return [c for c in (self.a, self.b) if c]
-
-
-@pytest.fixture
-def daemons(make_lab):
-    """Makes Daemons; a test that fails shows what they have said."""
-    made = []
-
-    def make(at, server=True, b=True):
-        made.append(Daemons(make_lab(rtt=RTT, at=at, migrator=nobody), server, b))
-        return made[-1]
-    yield make
-    for d in made:
-        for one in (*d.servers, *d.clients):
-            print(f"== {one.host.name} {one.name}\n{one.said()}")
-
-
-def ready(traffic, d):
-    """Waits until both ends have agreed and joined the server, in the middle of the transfer."""
-    traffic.until(SIZE // 8)
-    for client in d.clients:
-        client.agreed(traffic.port)
-        client.joined()
-
-
-def done(lab, traffic):
-    """The rest arrives, and nobody was reset."""
-    traffic.resumed()
-    traffic.finish()
-    assert lab.resets(traffic.port) == []
-
 
 # ---- One end moves ----
 
 @pytest.mark.parametrize("kind", STREAMS)
 def test_one_sided(daemons, kind):
     """A moves between NAPTs; B has no daemon."""
-    d = daemons(INSIDE, server=False, b=False)
+    d = daemons(INSIDE, servers=0, b=False)
     traffic = kind(d.lab)
     traffic.until(SIZE // 4)
     assert [one["address"] for one in d.a.ask("status")["alone"]] == [d.lab.b.v4]
@@ -75,7 +27,7 @@ def test_one_sided(daemons, kind):
 @pytest.mark.parametrize("mover", ["a", "b"])
 def test_one_sided_ipv6(daemons, mover):
     """The same over IPv6, either end."""
-    d = daemons(GLOBAL, server=False)
+    d = daemons(GLOBAL, servers=0)
     traffic = Download(d.lab, v6=True)
     traffic.until(SIZE // 4)
     d.lab.hosts[mover].move("core")
@@ -85,7 +37,7 @@ def test_one_sided_ipv6(daemons, mover):
 @pytest.mark.virtual
 def test_gap(daemons):
     """No address at all for half a minute, then one elsewhere."""
-    d = daemons(INSIDE, server=False, b=False)
+    d = daemons(INSIDE, servers=0, b=False)
     traffic = Download(d.lab)
     traffic.until(SIZE // 4)
     d.lab.a.move("n2", gap=30)
@@ -104,6 +56,8 @@ def test_many_moves(daemons):
         traffic.resumed()
     traffic.finish()
     assert d.lab.resets(traffic.port) == []
+    # The channel to the server is a connection that moves along.
+    assert [client.count("server_joined") for client in d.clients] == [1, 1]
 
 
 @pytest.mark.parametrize("mover", ["a", "b"])
@@ -128,7 +82,7 @@ def test_connections_after_a_move(daemons, mover):
 
 def test_pair_key(daemons):
     """Both ends agree: a key that excludes the handshake's, and who is inside."""
-    d = daemons(INSIDE, server=False)
+    d = daemons(INSIDE, servers=0)
     traffic = Idle(d.lab)
     for client in d.clients:
         client.agreed(traffic.port)
@@ -146,7 +100,7 @@ def test_pair_key(daemons):
 @pytest.mark.parametrize("who", ["a", "b", "both"])
 def test_restarted_clients_keep_the_key(daemons, who):
     """A client that is started anew makes the pair anew; moves are still proved by the key."""
-    d = daemons(GLOBAL, server=False)
+    d = daemons(GLOBAL, servers=0)
     traffic = Idle(d.lab)
     for client in d.clients:
         client.agreed(traffic.port)
@@ -178,7 +132,7 @@ def test_what_people_and_programs_are_told(daemons):
 
 def test_log_is_followed(daemons):
     """What comes is told until the daemon ends, which has as many descriptors as it may."""
-    d = daemons(GLOBAL, server=False, b=False)
+    d = daemons(GLOBAL, servers=0, b=False)
     with open(f"/proc/{d.a.child.pid}/limits", encoding="ascii") as limits:
         files = next(line.split() for line in limits if line.startswith("Max open files"))
     assert files[3] == files[4]
@@ -263,7 +217,7 @@ def test_server_restarts(daemons):
 
 def test_other_family_is_not_native(daemons):
     """A keeps only IPv6: its IPv4 connection waits, and status says why."""
-    d = daemons(GLOBAL, server=False, b=False)
+    d = daemons(GLOBAL, servers=0, b=False)
     traffic = Idle(d.lab)
     d.lab.a.ip(f"addr del {d.lab.a.v4}/24 dev {d.lab.a.point.dev}", version="-4")
     wait_for("status to say so", lambda: [s["what"] for s in d.a.ask("status")["stuck"]] == ["not-native"], every=0.05)
