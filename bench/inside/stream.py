@@ -5,8 +5,8 @@ Host A opens it to B and moves; either sends: "bulk" as much as the path takes,
 "paced" 2,000 bytes a millisecond (16 Mbit/s), which leaves all queues empty. The
 kind says what makes the move possible: "migrate" (the extension), "mptcp"
 (MPTCP, whose kernel path manager is told of the new address at once, and that
-the old one is gone), "plain" (nothing). The receiver notes when it got how many
-bytes.
+the old one is gone), anything else nothing here. The receiver notes when it got
+how many bytes.
 """
 
 import contextlib
@@ -36,14 +36,14 @@ class Mover:
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self.when = 0.0
-        self._endpoints = 0
+        self._endpoints: dict[str, int] = {}
 
     def __call__(self, host: Host, old: Point, new: Point, trial: bool) -> None:
         self.when = time.time()
         if self.kind == "migrate":
             topology.migrate(host, old, new, trial)
         elif self.kind == "mptcp":
-            before = self._endpoints
+            before = self._endpoints[host.name]
             self.announce(host, new)
             host.run(f"ip mptcp endpoint delete id {before}")
 
@@ -55,9 +55,10 @@ class Mover:
             self.announce(lab.a, lab.a.point)
 
     def announce(self, host: Host, point: Point) -> None:
-        """Gives MPTCP's path manager an address to open subflows from."""
-        self._endpoints = self._endpoints % 250 + 1
-        host.run(f"ip mptcp endpoint add {point.v4} dev {point.dev} id {self._endpoints} subflow")
+        """Gives MPTCP's path manager an address: A opens subflows from it, B offers it."""
+        self._endpoints[host.name] = self._endpoints.get(host.name, 0) % 250 + 1
+        host.run(f"ip mptcp endpoint add {point.v4} dev {point.dev} id {self._endpoints[host.name]} "
+                 f"{'signal' if host.name == 'b' else 'subflow'}")
 
 
 @contextlib.contextmanager
@@ -75,8 +76,8 @@ def moving_lab(kind: str, rtt: float, **link: object) -> Iterator[tuple[Lab, Mov
 class Stream:
     """The connection; a context manager."""
 
-    def __init__(self, lab: Lab, kind: str, sends: str, traffic: str = "bulk") -> None:
-        """sends: "mover" (A) or "peer" (B)."""
+    def __init__(self, lab: Lab, kind: str, sends: str, traffic: str = "bulk", where: str = "") -> None:
+        """sends: "mover" (A) or "peer" (B). where: another address of B's than that of the lab."""
         self.lab, self.traffic = lab, traffic
         self.began = time.time()
         self.log: list[tuple[float, int]] = [(self.began, 0)]
@@ -89,7 +90,7 @@ class Stream:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("0.0.0.0", PORT))
         listener.listen(1)
-        a.connect((lab.b.v4, PORT))
+        a.connect((where or lab.b.v4, PORT))
         # Not after accept(), which takes half a round trip more.
         work = (self._send, self._receive) if sends == "mover" else (self._receive, self._send)
         threading.Thread(target=work[0], args=(a,), daemon=True).start()
@@ -143,14 +144,16 @@ class Stream:
 
 
 @contextlib.contextmanager
-def new_path(lab: Lab, stream: Stream, where: pathlib.Path) -> Iterator[dict[str, list[capture.Segment]]]:
-    """Captures, at A and B, of what does not use the path that is used now.
+def new_path(lab: Lab, stream: Stream, where: pathlib.Path, movers: str = "a"
+             ) -> Iterator[dict[str, list[capture.Segment]]]:
+    """Captures, at A and B, of what does not use the path that is used now; who of them will move.
 
     What is yielded is filled at the end.
     """
-    old = {"a": lab.a.v4, "b": stream.seen_as[0]}
-    caps = {name: capture.Capture(lab.hosts[name], where / f"{name}.pcap", f"tcp and not host {address}")
-            for name, address in old.items()}
+    left = {"a": lab.a.v4 if "a" in movers else lab.b.v4,
+            "b": lab.b.v4 if "b" in movers else stream.seen_as[0]}
+    caps = {name: capture.Capture(lab.hosts[name], where / f"{name}.pcap", f"tcp port {PORT} and not host {address}")
+            for name, address in left.items()}
     segments: dict[str, list[capture.Segment]] = {}
     try:
         yield segments
