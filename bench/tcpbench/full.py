@@ -32,7 +32,7 @@ def _row(case: dict[str, Any], mptcp: dict[str, Any]) -> Row:
         row.verdict, row.note = "failed", f"{lost} connections never filled the path"
         return row
     row.value, row.spread = stats.median(ms["moved"]), spread(ms["moved"])
-    row.ratio, row.interval = stats.ratio_of_medians([list(zip(ms["moved"], ms["new"], strict=True))])
+    row.ratio, row.interval = stats.median_ratio([list(zip(ms["moved"], ms["new"], strict=True))])
     row.compare = {"new connection (ms)": _said(case["new"]), "MPTCP moved (ms)": _said(mptcp["moved"]),
                    "MPTCP new (ms)": _said(mptcp["new"])}
     return row

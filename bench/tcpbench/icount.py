@@ -22,7 +22,7 @@ def _rows(found: dict[str, dict[str, list[list[float]]]]) -> list[Row]:
         for mode, word in WORDS.items():
             mine, base = found[state][mode], found["vanilla"][mode]
             rounds = [list(zip(a, b, strict=True)) for a, b in zip(mine, base, strict=True)]
-            ratio, interval = stats.ratio_of_medians(rounds)
+            ratio, interval = stats.median_ratio(rounds)
             target = Target("<=", 1.002) if (state, mode) == ("off", "rr") else None
             out.append(Row(f"insn.{state}-{mode}", f"{NAMES[state]}, against vanilla: instructions a {word}", "",
                            value=stats.median([v for boot_ in mine for v in boot_]), ratio=ratio, interval=interval,

@@ -72,7 +72,7 @@ def measure(kernels: dict[str, pathlib.Path], out: pathlib.Path, boots: int, tur
 def _row(rates: Rates, state: str, mode: str) -> Row:
     mine, base = rates[mode][state], rates[mode]["vanilla"]
     rounds = [list(zip(a, b, strict=True)) for a, b in zip(mine, base, strict=True)]
-    ratio, interval = stats.ratio_of_medians(rounds)
+    ratio, interval = stats.median_ratio(rounds)
     every = [v for boot in mine for v in boot]
     target = Target(">=", TARGETS[state, mode], 0.01) if (state, mode) in TARGETS else None
     return Row(f"{state}.{mode}", f"{NAMES[state]}, against vanilla: {MODES[mode]}", UNITS[mode],

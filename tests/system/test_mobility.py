@@ -9,6 +9,7 @@ from exchange import GLOBAL, INSIDE, done, ready
 from tcplab.topology import CTL, wait_for
 from traffic import SIZE, STREAMS, Both, Download, Idle, Upload
 
+
 # ---- One end moves ----
 
 @pytest.mark.parametrize("kind", STREAMS)
