@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Rates in real time: the unpatched kernel, the patched one off, and on; MPTCP.
 
-Four kernels run side by side and take turns of half a second, in another order
+Four kernels run side by side and take turns of a fifth of a second, in another order
 each time; between turns they are frozen. A turn's rate is the median of its
 slices, so that somebody else's burst of work on this machine costs a slice
 rather than the turn. Several boots of each, because where a kernel's data lie
@@ -19,7 +19,7 @@ from .report import Row, Target
 MODES = {"bulk": "bulk throughput", "rr": "requests per second", "connect": "connections per second"}
 UNITS = {"bulk": "MB/s", "rr": "1/s", "connect": "1/s"}
 TARGETS = {("off", "bulk"): 0.99, ("on", "bulk"): 0.98, ("on", "rr"): 0.98, ("on", "connect"): 0.97}
-SLICES, MICROSECONDS = 8, 50_000
+SLICES, MICROSECONDS = 4, 50_000
 
 # rates[mode][state][boot][turn]
 Rates = dict[str, dict[str, list[list[float]]]]
@@ -83,5 +83,5 @@ def _row(rates: Rates, state: str, mode: str) -> Row:
 
 def rows(kernels: dict[str, pathlib.Path], out: pathlib.Path, quick: bool, say: Callable[[str], None]) -> list[Row]:
     """The rows off.*, on.* and mptcp.*."""
-    rates = measure(kernels, out / "rates", *((2, 4) if quick else (10, 20)), say)
+    rates = measure(kernels, out / "rates", *((2, 4) if quick else (10, 40)), say)
     return [_row(rates, state, mode) for state in NAMES for mode in MODES]
