@@ -180,7 +180,8 @@ Servers::Wanted Daemon::how_to_use(const ServerPlace& place) const {
         return {own->token, {}, {}};
     }
     Servers::Wanted wanted;
-    for (const auto& [peer, pair] : book_.pairs()) {
+    for (const auto& entry : book_.pairs()) {
+        const auto& pair = entry.second;
         if (!pair.agreed() || pair.connections.empty() ||
             std::ranges::find(pair.servers, place) == pair.servers.end()) {
             continue;
@@ -223,7 +224,7 @@ Resumer::Hands Daemon::hands() {
             },
             [this](const Servers::Key& key) { return servers_.rtt(as_configured(key)); },
             [this](const tcpmigrate::MigrateRequest& request) {
-                const auto begun = table_->kernel().migrate(request);
+                auto begun = table_->kernel().migrate(request);
                 if (const auto* name = std::get_if<tcpmigrate::Cookie>(&request.name);
                     begun && name != nullptr) {
                     table_->has_begun(name->value, request.trial);

@@ -38,27 +38,30 @@ Time now() {
 
 }  // namespace
 
-/// Of a channel on which nothing has been proved yet, among the others: they are few.
+/// Of a channel on which nothing has been proved yet, among the others: they are few. Others
+/// of this host wait for an attempt's place: arm() when it is free.
 class Peers::Place {
   public:
     /// `by`: the stranger's address, or nothing for an attempt of this host.
-    Place(Peers& peers, const std::optional<Address>& by) : peers_(peers), by_(by) {
-        (by_ ? peers_.strangers_[*by_] : peers_.attempting_)++;
+    Place(Peers& peers, const std::optional<Address>& by) : peers_(peers) {
+        if (by) {
+            of_ = peers_.strangers_.try_emplace(*by, 0).first;
+        }
+        (of_ ? (*of_)->second : peers_.attempting_)++;
     }
     Place(const Place&) = delete;
     Place& operator=(const Place&) = delete;
     ~Place() {
-        if (!by_) {
+        if (!of_) {
             peers_.attempting_--;
-            peers_.arm();  // others have waited for it
-        } else if (--peers_.strangers_[*by_] == 0) {
-            peers_.strangers_.erase(*by_);
+        } else if (--(*of_)->second == 0) {
+            peers_.strangers_.erase(*of_);
         }
     }
 
   private:
     Peers& peers_;
-    std::optional<Address> by_;
+    std::optional<std::map<Address, std::size_t>::iterator> of_;
 };
 
 struct Peers::Link {
@@ -351,6 +354,7 @@ asio::awaitable<void> Peers::reach(Address there, Address here, PlacePtr place) 
         failed(there, why);
     } else {
         attempts_.erase(there);
+        arm();
     }
 }
 
@@ -523,6 +527,8 @@ asio::awaitable<void> Peers::part(LinkPtr link) {
     }
     link->channel->close();
     prover_.forget(link->cookie);
+    link->place.reset();
+    arm();
 }
 
 Awaitable<void> Peers::converse(LinkPtr link) {
@@ -573,6 +579,7 @@ void Peers::opened(const LinkPtr& link) {
     if (!link->open) {
         link->open = true;
         link->place.reset();
+        arm();
         counters_.agreed++;
         if (const auto attempt = attempts_.find(link->there); attempt != attempts_.end()) {
             attempt->second.failures = 0;
