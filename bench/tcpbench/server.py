@@ -65,6 +65,7 @@ def rows(kernels: dict[str, pathlib.Path], out: pathlib.Path, quick: bool, say: 
             load.stdin.flush()
             told = json.loads(load.stdout.readline())
         peak = resident(pid) - before
+    out.mkdir(parents=True, exist_ok=True)
     (out / "server.json").write_text(json.dumps({"joined": joined, "told": told, "idle": idle, "peak": peak}))
     times = sorted(told["ms"])
     lost = joined["failed"] + told["ended"] + told["late"]
