@@ -343,7 +343,8 @@ void Resumer::handle(const Servers::Key& key, const Notice& notice) {
     auto& state = states_[known->first];
     log_->info("event=told peer={} server={} place={} trial={} step={}", known->first.to_string(),
                key.server.host.to_string(), notice.peer.to_string(), notice.trial, notice.step);
-    if (const Told told{key, notice}; confirms(told, state)) {
+    const Told told{key, notice};
+    if (confirms(told, state)) {
         state.trying = told;  // is under way already
         return;
     }
@@ -353,9 +354,9 @@ void Resumer::handle(const Servers::Key& key, const Notice& notice) {
     if (other && !state.until) {
         finish(state, false);
     } else if (other || (state.trying && !state.others.empty())) {
-        return wait_for_turn(state, {key, notice});
+        return wait_for_turn(state, told);
     }
-    attempt(known->second, state, {key, notice});
+    attempt(known->second, state, told);
     try_others(known->second, state);
 }
 

@@ -28,10 +28,7 @@ def test_lossy_way_to_the_server(daemons, at, kind):
     ready(traffic, d)
     # A random number of 32 bits.
     rule = "meta random < 429496730 counter drop"
-    with Losing(d.lab.s, rule, "input"), contextlib.ExitStack() as stack:
-        stack.callback(d.lab.s.run, "nft delete table inet losing_too")
-        d.lab.s.run(["nft", "-f", "-"], input=f"table inet losing_too {{ chain c {{ type filter hook output "
-                                              f"priority -200; {rule}; }}; }}\n")
+    with Losing(d.lab.s, rule, "input"), Losing(d.lab.s, rule, "output"):
         move_both(d)
         done(d.lab, traffic)
 

@@ -274,19 +274,20 @@ class Losing:
 
     def __init__(self, box: Box, match: str = "meta l4proto tcp", hook: str = "forward") -> None:
         self.box, self.match, self.hook = box, match, hook
+        self.table = f"inet losing_{hook}"
 
     def __enter__(self) -> "Losing":
         rules = self.match if "drop" in self.match else f"{self.match} counter drop"
-        self.box.run(["nft", "-f", "-"], input=f"table inet losing {{ chain c {{ type filter hook {self.hook} "
+        self.box.run(["nft", "-f", "-"], input=f"table {self.table} {{ chain c {{ type filter hook {self.hook} "
                                                f"priority -200; {rules}; }}; }}\n")
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.box.run("nft delete table inet losing")
+        self.box.run(f"nft delete table {self.table}")
 
     def count(self) -> int:
         """Segments lost so far."""
-        rules = json.loads(self.box.run("nft -j list table inet losing").stdout)["nftables"]
+        rules = json.loads(self.box.run(f"nft -j list table {self.table}").stdout)["nftables"]
         return sum(part["counter"]["packets"] for r in rules if "rule" in r
                    for part in r["rule"]["expr"] if "counter" in part)
 

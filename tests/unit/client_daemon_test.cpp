@@ -2,7 +2,6 @@
 // The client daemon's parts: configuration, table of connections, moves, control socket.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <spdlog/sinks/null_sink.h>
 #include <sys/stat.h>
 
 #include <boost/asio/local/stream_protocol.hpp>
@@ -20,6 +19,7 @@
 #include "fake_kernel.hpp"
 #include "libmobility/within.hpp"
 #include "loopback.hpp"
+#include "quiet.hpp"
 #include "temporary.hpp"
 #include "watch_host.hpp"
 
@@ -35,11 +35,6 @@ using tcpmigrate::State;
 using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::SizeIs;
-
-Log quiet() {
-    return std::make_shared<spdlog::logger>("test",
-                                            std::make_shared<spdlog::sinks::null_sink_mt>());
-}
 
 // ---- Configuration ----
 

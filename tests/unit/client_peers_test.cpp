@@ -3,7 +3,6 @@
 // a kernel of its own.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <spdlog/sinks/null_sink.h>
 
 #include <boost/asio/read.hpp>
 #include <boost/asio/steady_timer.hpp>
@@ -16,6 +15,7 @@
 #include "fake_kernel.hpp"
 #include "libmobility/within.hpp"
 #include "loopback.hpp"
+#include "quiet.hpp"
 #include "temporary.hpp"
 
 namespace mobility::client {
@@ -29,11 +29,6 @@ using std::chrono::seconds;
 using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::SizeIs;
-
-Log quiet() {
-    return std::make_shared<spdlog::logger>("test",
-                                            std::make_shared<spdlog::sinks::null_sink_mt>());
-}
 
 // ---- Trust ----
 

@@ -5,12 +5,12 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <spdlog/sinks/null_sink.h>
 
 #include <deque>
 
 #include "daemon/address.hpp"
 #include "fake_kernel.hpp"
+#include "quiet.hpp"
 
 namespace mobility::client {
 namespace {
@@ -32,11 +32,6 @@ const auto kHome = make_address("192.0.2.1");
 const auto kAway = make_address("203.0.113.9");
 const auto kPeerHome = make_address("198.51.100.2");
 const auto kPeerAway = make_address("198.51.100.77");
-
-Log quiet() {
-    return std::make_shared<spdlog::logger>("test",
-                                            std::make_shared<spdlog::sinks::null_sink_mt>());
-}
 
 ServerPlace place(const Name& server) {
     return {server, boost::asio::ip::address_v4({203, 0, 113, 1}), {}, 7790};

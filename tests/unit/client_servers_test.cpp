@@ -5,7 +5,6 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <spdlog/sinks/null_sink.h>
 
 #include <boost/asio/detached.hpp>
 #include <boost/asio/post.hpp>
@@ -15,6 +14,7 @@
 #include "libmobility/listener.hpp"
 #include "libmobility/within.hpp"
 #include "loopback.hpp"
+#include "quiet.hpp"
 
 namespace mobility::client {
 namespace {
@@ -26,11 +26,6 @@ using std::chrono::milliseconds;
 using testing::ElementsAre;
 using testing::IsEmpty;
 using testing::SizeIs;
-
-Log quiet() {
-    return std::make_shared<spdlog::logger>("test",
-                                            std::make_shared<spdlog::sinks::null_sink_mt>());
-}
 
 Ticket ticket(std::uint8_t pair) {
     return {
