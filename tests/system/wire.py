@@ -175,9 +175,10 @@ class Pair:
 
     def conn(self, host: Host) -> dict[str, Any]:
         """The kernel's view of it at one end, for the tuple as it began."""
-        local = self.port if host is self.opener else self.listener.getsockname()[1]
+        # By both ports: the kernel may well give one port to connections to several.
+        ports = (self.port, self.listener.getsockname()[1])
         found = [c for c in host.connections()
-                 if c["local-port"] == local and self.port in (c["local-port"], c["remote-port"])]
+                 if (c["local-port"], c["remote-port"]) == (ports if host is self.opener else ports[::-1])]
         assert len(found) == 1, f"{host.name}: {found}"
         return found[0]
 
