@@ -3,8 +3,8 @@
 """How long until data go on when nobody types a command: mobility.py MOVES KIND...
 
 Kinds: "daemons" (mobility-client on A and B, mobility-server on S), "mptcp" (the kernel's
-path manager is told at once), "wireguard" (TCP inside tunnels to a hub, S). On virtual
-time. Measured is from the moment in which the last of those who move has an address
+path manager is told at once), "mptcpd" (it is told by that daemon, which waits for the route), "wireguard"
+(TCP inside tunnels to a hub, S). On virtual time. Measured is from the moment in which the last of those who move has an address
 and a route there, the old ones gone, until the receiving program has a byte that came
 over the new path. With tunnels, where segments do not show the path: until the longest
 silence ends. Each move is of a new connection, 16 Mbit/s.
@@ -70,6 +70,26 @@ class Paths:
         time.sleep(1)
 
 
+class PathDaemons:
+    """mptcpd on A and B: a new address is told once it has a default route (check_route)."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.where = ""
+        for host, flag in ((lab.a, "subflow"), (lab.b, "signal")):
+            host.run("ip mptcp limits set subflow 8 add_addr_accepted 8")
+            with open(programs.home(host, "mptcpd") / "log", "wb") as log:
+                host.popen(["/usr/libexec/mptcpd", "--log=stderr", "--path-manager=addr_adv", f"--addr-flags={flag}",
+                            "--notify-flags=existing,skip_link_local,skip_loopback,check_route"],
+                           stdout=log, stderr=log)
+        self.hosts = (lab.a, lab.b)
+        self.ready()
+
+    def ready(self) -> None:
+        for host in self.hosts:
+            wait_for(f"mptcpd on {host.name}", lambda h=host: h.v4 in h.run("ip mptcp endpoint").stdout, 60, 0.05)
+        time.sleep(1)
+
+
 class Tunnels:
     """WireGuard: 10.8.0.1 is the hub S, 2 and 3 are A and B, which send a keepalive every 25 s."""
 
@@ -116,7 +136,8 @@ def made(kind: str, case: str, rtt: float) -> Iterator[tuple[Lab, Mover, Any]]:
     # Only MPTCP has to be told anything.
     mover = Mover(kind)
     with Lab("fig22", rtt=rtt, migrator=mover, at={name: places[0] for name, places in CASES[case].items()}) as lab:
-        ways = {"daemons": lambda: Daemons(lab), "mptcp": lambda: Paths(lab, mover), "wireguard": lambda: Tunnels(lab)}
+        ways = {"daemons": lambda: Daemons(lab), "mptcp": lambda: Paths(lab, mover), "mptcpd": lambda: PathDaemons(lab),
+                "wireguard": lambda: Tunnels(lab)}
         yield lab, mover, ways[kind]()
 
 

@@ -4,7 +4,7 @@
 vanilla  sockets of TCP on an unpatched kernel
 off      ... on the patched kernel, net.tcp_migrate.enabled never set
 on       ... set to 2
-mptcp    sockets of IPPROTO_MPTCP on an unpatched kernel
+mptcp    sockets of IPPROTO_MPTCP on an unpatched kernel; mptcpd: whose path manager that daemon tells
 
 A connection works in each of them alike, and falls back to plain TCP without a
 word; so counters have to show what it was.
@@ -22,7 +22,7 @@ def enabled(state: str) -> int | None:
 
 def protocol(state: str) -> int:
     """What socket() is told."""
-    return IPPROTO_MPTCP if state == "mptcp" else 0
+    return IPPROTO_MPTCP if state in ("mptcp", "mptcpd") else 0
 
 
 def counters(netstat: str) -> dict[str, int]:

@@ -13,7 +13,7 @@ from .report import Row, Target, spread
 WORDS = {"mover": "A sends", "peer": "A receives"}
 CASES = {"one": "A moves", "peer-inside": "B moves, A inside", "both": "both move",
          "both-one-inside": "both move, A inside"}
-OTHERS = {"mptcp": "MPTCP (ms)", "wireguard": "WireGuard with a hub (ms)"}
+OTHERS = {"mptcp": "MPTCP (ms)", "mptcpd": "MPTCP, mptcpd (ms)", "wireguard": "WireGuard with a hub (ms)"}
 
 
 def limit_ms(case: dict[str, Any]) -> float:
@@ -59,6 +59,6 @@ def rows(kernels: dict[str, pathlib.Path], out: pathlib.Path, quick: bool, say: 
     moves = 3 if quick else 30
     cases = _run(kernels["uml-plain"], out / "mobility", moves, "daemons")
     say("mobility: the same with MPTCP and WireGuard")
-    others = _run(kernels["uml-vanilla"], out / "mobility-vanilla", 3 if quick else 10, "mptcp", "wireguard")
+    others = _run(kernels["uml-vanilla"], out / "mobility-vanilla", 3 if quick else 10, *OTHERS)
     (out / "mobility.json").write_text(json.dumps(cases + others))
     return [_row(case, others) for case in cases]
