@@ -128,6 +128,29 @@ def test_no_route_is_told(make_lab):
     assert "command" not in reasons(seen)
 
 
+def test_silence_is_told(make_lab):
+    """Retransmissions without an answer: from the first time-out on that is 3 s after they began, at each.
+
+    Nothing else happens, and nothing more is told when the path is back.
+    """
+    lab = make_lab(rtt=0.05, at=AT)
+    with Pair(lab) as pair:
+        with watching(lab.a, quiet=60) as seen:
+            with Losing(lab.net):
+                began = time.monotonic()
+                pair.a.sendall(b"lost")
+                times = []
+                for n in (1, 2):
+                    wait_for(f"event {n}", lambda count=n: len(seen) >= count, 30, 0.001)
+                    times.append(time.monotonic() - began)
+            assert pair.b.recv(10) == b"lost"
+        rto = 0.25      # about; doubled four times before 3 s are over, as of the first repetition
+        assert times[0] == pytest.approx(31 * rto / 2, rel=0.1) and times[1] == pytest.approx(63 * rto / 2, rel=0.1)
+        # The third is told just before the repetition that arrives.
+        assert [(e["state"], e["reason"]) for e in seen] == [("idle", "stalled")] * 3
+        pair.unharmed()
+
+
 def test_refused_request_is_told_once(make_lab):
     """A box answers MSYNs by resets for some time."""
     lab = make_lab(rtt=0.05, at={"a": "g1"})

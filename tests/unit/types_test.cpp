@@ -63,7 +63,7 @@ TEST(Names, StatesAndReasons) {
     EXPECT_EQ(state_from_string("mig-wait"), State::MigWait);
     EXPECT_FALSE(state_from_string("waiting"));
     EXPECT_EQ(to_string(Reason::TrialFailed), "trial-failed");
-    EXPECT_EQ(to_string(Reason::Aborted), "aborted");
+    EXPECT_EQ(to_string(Reason::Stalled), "stalled");
     EXPECT_EQ(to_string(Reason{200}), "reason-200");
     EXPECT_FALSE(explain(Reason::NoRoute).empty());
     EXPECT_EQ(tcp_state_to_string(1), "ESTABLISHED");

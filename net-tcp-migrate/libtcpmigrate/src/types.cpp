@@ -29,7 +29,7 @@ struct ReasonText {
     std::string_view name;
     std::string_view sentence;
 };
-constexpr std::array<ReasonText, 17> kReasons{{
+constexpr std::array<ReasonText, 18> kReasons{{
     {"none", ""},
     {"agreed", "both ends have agreed that the connection can migrate"},
     {"command", "a migrate command"},
@@ -47,9 +47,10 @@ constexpr std::array<ReasonText, 17> kReasons{{
     {"rst-hint", "a reset answered the Migrate-Request; it is retried"},
     {"peer-nat", "the peer is behind a NAPT now, or no longer"},
     {"aborted", "an abort command"},
+    {"stalled", "retransmissions remain without an answer (tcp_retries1); they go on"},
 }};
-static_assert(kReasons.size() == TCP_MIGRATE_REASON_ABORTED + 1);
-static_assert(static_cast<int>(Reason::Aborted) == TCP_MIGRATE_REASON_ABORTED);
+static_assert(kReasons.size() == TCP_MIGRATE_REASON_STALLED + 1);
+static_assert(static_cast<int>(Reason::Stalled) == TCP_MIGRATE_REASON_STALLED);
 static_assert(static_cast<int>(State::MigWait) == TCP_MIGRATE_STATE_MIG_WAIT);
 static_assert(static_cast<int>(KeyOp::Remove) == TCP_MIGRATE_KEY_OP_REMOVE);
 

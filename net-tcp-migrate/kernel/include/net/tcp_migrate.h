@@ -60,6 +60,7 @@ unsigned int __tcp_migrate_reset_option(const struct sock *sk,
 					__be32 *opt);
 
 /* Timers */
+void __tcp_migrate_stalled(struct sock *sk);
 bool __tcp_migrate_timed_out(struct sock *sk);
 
 /* User interface */
@@ -210,6 +211,15 @@ static inline bool tcp_migrate_slow_path(const struct tcp_sock *tp)
 	return tcp_migrate_on() && tp->mig_busy;
 }
 
+/* TCP has retransmitted in vain for so long (tcp_retries1) that it doubts the
+ * path.
+ */
+static inline void tcp_migrate_stalled(struct sock *sk)
+{
+	if (tcp_migrate_on() && rcu_access_pointer(tcp_sk(sk)->mig))
+		__tcp_migrate_stalled(sk);
+}
+
 /* TCP gave up on the path. Return: true if the connection waits instead. */
 static inline bool tcp_migrate_timed_out(struct sock *sk)
 {
@@ -319,6 +329,10 @@ static inline bool tcp_migrate_no_sack(const struct sock *sk)
 static inline bool tcp_migrate_slow_path(const struct tcp_sock *tp)
 {
 	return false;
+}
+
+static inline void tcp_migrate_stalled(struct sock *sk)
+{
 }
 
 static inline bool tcp_migrate_timed_out(struct sock *sk)

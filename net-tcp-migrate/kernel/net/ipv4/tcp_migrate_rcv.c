@@ -134,6 +134,21 @@ bool __tcp_migrate_rst(struct sock *sk)
 }
 
 /* TCP's own retransmissions, probes or keepalives were in vain. */
+/* Whoever listens may know how to reach the peer: its NAPT may have forgotten
+ * the connection, and only the peer can remind it. Said at every time-out, so
+ * less and less often, and only while nothing else is tried.
+ */
+void __tcp_migrate_stalled(struct sock *sk)
+{
+	struct tcp_migrate *mig = tcp_mig(sk);
+
+	if (!tcp_mig_believes(sk, mig) ||
+	    mig->state != TCP_MIGRATE_STATE_IDLE)
+		return;
+	mig->reason = TCP_MIGRATE_REASON_STALLED;
+	tcp_mig_event(sk, mig, 0);
+}
+
 bool __tcp_migrate_timed_out(struct sock *sk)
 {
 	struct tcp_migrate *mig = tcp_mig(sk);

@@ -91,6 +91,7 @@ enum class Reason : std::uint8_t {
     RstHint,
     PeerNat,
     Aborted,
+    Stalled,
 };
 
 /// Names as in the YAML specification ("mig-sent", "trial-failed"); a value

@@ -55,6 +55,8 @@ enum tcp_migrate_state {
  *   retried.
  * @TCP_MIGRATE_REASON_PEER_NAT: The peer is behind a NAPT now, or no longer.
  * @TCP_MIGRATE_REASON_ABORTED: An abort command.
+ * @TCP_MIGRATE_REASON_STALLED: TCP has retransmitted in vain for as long as
+ *   tcp_retries1 says; it goes on.
  */
 enum tcp_migrate_reason {
 	TCP_MIGRATE_REASON_NONE,
@@ -74,6 +76,7 @@ enum tcp_migrate_reason {
 	TCP_MIGRATE_REASON_RST_HINT,
 	TCP_MIGRATE_REASON_PEER_NAT,
 	TCP_MIGRATE_REASON_ABORTED,
+	TCP_MIGRATE_REASON_STALLED,
 };
 
 /**
