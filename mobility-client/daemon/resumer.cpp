@@ -66,7 +66,7 @@ bool Resumer::has_just_arrived(const Connection& connection) const {
 }
 
 bool Resumer::is_unsettled(const Connection& connection) const {
-    return connection.state == ConnectionState::MigWait ||
+    return stalled_.contains(connection.cookie) || connection.state == ConnectionState::MigWait ||
            (connection.state == ConnectionState::MigSent &&
             table_.place_of(connection) != connection.local.address);
 }
@@ -129,6 +129,8 @@ void Resumer::on_event(const Connection& connection) {
         arrived_.erase(connection.cookie);
     } else if (owner && connection.reason == Reason::Committed) {
         arrived_[connection.cookie] = hands_.now();
+    } else if (owner && connection.reason == Reason::Stalled) {
+        stalled_.insert(connection.cookie);
     }
     for (auto& [peer, state] : states_) {
         if (state.pending.contains(connection.cookie)) {
@@ -169,6 +171,7 @@ void Resumer::on_batch(bool reread) {
             try_others(*pair, state->second);
         }
     }
+    stalled_.clear();
     std::erase_if(states_,
                   [this](const auto& entry) { return book_.find(entry.first) == nullptr; });
 }

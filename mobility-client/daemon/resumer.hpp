@@ -120,7 +120,7 @@ class Resumer {
     [[nodiscard]] Address place_now(const Connection& connection) const;
     /// Has it come to where it is a moment ago?
     [[nodiscard]] bool has_just_arrived(const Connection& connection) const;
-    /// Has it lost its path, or is on its way to another place of this host?
+    /// Has it lost its path, or may have; or is it on its way to another place of this host?
     [[nodiscard]] bool is_unsettled(const Connection& connection) const;
     [[nodiscard]] std::vector<const Connection*> connections(const Pair& pair) const;
     [[nodiscard]] std::optional<Report> make_report(const Pair& pair) const;
@@ -155,6 +155,9 @@ class Resumer {
     Log log_;
     std::map<Name, State> states_;
     std::set<Name> touched_;                 ///< of this batch
+    /// Connections whose retransmissions nobody answers: only a moment is told, not its end, so
+    /// it counts in its batch. Their peer may sit behind a NAPT that has forgotten them.
+    Cookies stalled_;
     std::map<std::uint64_t, Time> arrived_;  ///< connections of pairs, by cookie
     ResumeCounters counters_;
 };

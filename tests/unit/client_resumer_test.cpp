@@ -211,6 +211,27 @@ TEST_F(ResumerTest, ALostPathIsReported) {
     EXPECT_EQ(words<Report>()[0].before, words<Report>()[0].after);
 }
 
+TEST_F(ResumerTest, SilenceIsReportedAndForgotten) {
+    const auto stalls = [this](std::uint64_t cookie) {
+        change(cookie).reason = Reason::Stalled;
+        happens();
+    };
+    stalls(99);
+    EXPECT_THAT(said, IsEmpty()) << "of no pair";
+    stalls(17);
+    ASSERT_THAT(words<Report>(), SizeIs(2));
+    EXPECT_EQ(words<Report>()[0].before, words<Report>()[0].after);
+    EXPECT_EQ(resumer->seen(kPeer).unsettled, 0) << "it may go on this moment";
+    stalls(17);
+    EXPECT_THAT(words<Report>(), SizeIs(2)) << "servers are at it";
+    ASSERT_TRUE(resumer->next());
+    now = *resumer->next();
+    resumer->expire();
+    EXPECT_THAT(words<Forget>(), SizeIs(2));
+    stalls(17);
+    EXPECT_THAT(words<Report>(), SizeIs(4)) << "still nothing";
+}
+
 TEST_F(ResumerTest, ConnectionsOfNoPairAreNotReported) {
     auto& one = change(99);
     one.state = ConnectionState::MigSent;
