@@ -3,11 +3,11 @@
 """How long until data go on when nobody types a command: mobility.py MOVES KIND...
 
 Kinds: "daemons" (mobility-client on A and B, mobility-server on S), "mptcp" (the kernel's
-path manager is told at once), "mptcpd" (it is told by that daemon, which waits for the route), "wireguard"
-(TCP inside tunnels to a hub, S). On virtual time. Measured is from the moment in which the last of those who move has an address
-and a route there, the old ones gone, until the receiving program has a byte that came
-over the new path. With tunnels, where segments do not show the path: until the longest
-silence ends. Each move is of a new connection, 16 Mbit/s.
+path manager is told at once), "mptcpd" (it is told by that daemon, which waits for the route),
+"wireguard" (TCP inside tunnels to a hub, S). On virtual time. Measured is from the moment in
+which the last of those who move has an address and a route there, the old ones gone, until the
+receiving program has a byte that came over the new path. With tunnels, where segments do not
+show the path: until the longest silence ends. Each move is of a new connection, 16 Mbit/s.
 
 result.json: a list of objects: kind, case, rtt (s), sends, resumed (list of s, or null
 if nothing came within two minutes).

@@ -154,7 +154,7 @@ class Resumer {
     Hands hands_;
     Log log_;
     std::map<Name, State> states_;
-    std::set<Name> touched_;                 ///< of this batch
+    std::set<Name> touched_;  ///< of this batch
     /// Connections whose retransmissions nobody answers: only a moment is told, not its end, so
     /// it counts in its batch. Their peer may sit behind a NAPT that has forgotten them.
     Cookies stalled_;
