@@ -148,6 +148,7 @@ def test_silence_is_told(make_lab):
         assert times[0] == pytest.approx(31 * rto / 2, rel=0.1) and times[1] == pytest.approx(63 * rto / 2, rel=0.1)
         # The third is told just before the repetition that arrives.
         assert [(e["state"], e["reason"]) for e in seen] == [("idle", "stalled")] * 3
+        assert pair.conn(lab.a)["reason"] == "agreed"
         pair.unharmed()
 
 

@@ -141,12 +141,15 @@ bool __tcp_migrate_rst(struct sock *sk)
 void __tcp_migrate_stalled(struct sock *sk)
 {
 	struct tcp_migrate *mig = tcp_mig(sk);
+	u8 reason = mig->reason;
 
 	if (!tcp_mig_believes(sk, mig) ||
 	    mig->state != TCP_MIGRATE_STATE_IDLE)
 		return;
+	/* Its end is not told: who asks later shall not hear of it. */
 	mig->reason = TCP_MIGRATE_REASON_STALLED;
 	tcp_mig_event(sk, mig, 0);
+	mig->reason = reason;
 }
 
 bool __tcp_migrate_timed_out(struct sock *sk)
