@@ -454,6 +454,28 @@ def test_trial_becomes_a_move_at_once(make_lab):
 
 
 @pytest.mark.virtual
+def test_answer_to_the_attempt_before(make_lab):
+    """B, whose listener sends cookies by now, makes a move of a trial: what answers the trial is not refused.
+
+    A's answer has an ACK behind it, without option, that opens NAPTs for what it has got. A reset would close them.
+    """
+    lab = make_lab(rtt=RTT, at={"a": "g2", "b": "g1"})
+    traffic = Download(lab)
+    traffic.until(traffic.size // 4)
+    lab.b.sysctl("net.ipv4.tcp_syncookies", 2)
+    old, new = lab.b.point, lab.b.attach("core")
+    with lab.b.family() as family:
+        family.migrate_all(old.v4, new.v4, TRIAL)
+        time.sleep(0.002)
+        lab.b.detach(old)
+        family.migrate_all(old.v4, new.v4)
+    resume(lab, traffic, RTT)
+    traffic.finish()
+    assert lab.resets(traffic.port) == []
+    assert lab.b.counters()["BadAnswer"] == lab.b.counters()["Foreign"] == 1
+
+
+@pytest.mark.virtual
 def test_many_trials_in_vain(make_lab):
     """B hears of none of them, and eight bits of their numbers travel: when one arrives it counts all the same."""
     lab = make_lab(rtt=RTT, at={"a": "g2"})

@@ -571,21 +571,32 @@ static int tcp_mig_sdif(const struct sk_buff *skb)
 	return ip_hdr(skb)->version == 4 ? inet_sdif(skb) : inet6_sdif(skb);
 }
 
-/* A tuple that we have left may begin another connection, which is younger than
- * ours: it has a request, a TIME_WAIT, or only a cookie.
+/* Can a listener have sent cookies of late? Five minutes after the host has
+ * started, those that never had to seem to have (jiffies pass zero).
  */
-static bool tcp_mig_alias_takes(struct net *net, const struct sock *sk,
-				const struct tcphdr *th)
+static bool tcp_mig_may_have_cookies(const struct net *net,
+				     const struct sock *sk)
 {
-	if (th->syn && !th->ack)
-		return false;
+	if (READ_ONCE(net->ipv4.sysctl_tcp_syncookies) == 2)
+		return true;
+	return (sk->sk_reuseport ||
+		READ_ONCE(tcp_sk(sk)->rx_opt.ts_recent_stamp)) &&
+	       !tcp_synq_no_recent_overflow(sk);
+}
+
+/* A tuple that we have left may begin another connection, which is younger than
+ * ours: it has a request, a TIME_WAIT, or only a cookie. On one that we ask for
+ * there is no room for cookies.
+ */
+static bool tcp_mig_alias_takes(const struct net *net, const struct sock *sk,
+				const struct tcphdr *th, u8 kind)
+{
 	if (!sk)
 		return true;
 	if (sk->sk_state != TCP_LISTEN)
 		return false;
-	return th->syn ||
-	       (READ_ONCE(net->ipv4.sysctl_tcp_syncookies) != 2 &&
-		tcp_synq_no_recent_overflow(sk));
+	return th->syn || kind == MIG_ALIAS_NEW ||
+	       !tcp_mig_may_have_cookies(net, sk);
 }
 
 /* A token says nothing of addresses, and a socket of one family cannot take
@@ -623,13 +634,20 @@ static struct sock *tcp_mig_demux_alias(struct net *net,
 					const struct sk_buff *skb,
 					const struct sock *sk)
 {
+	const struct tcphdr *th = tcp_hdr(skb);
 	struct tcp_mig_tuple t;
+	struct sock *found;
+	u8 kind;
 
-	if (!tcp_mig_alias_takes(net, sk, tcp_hdr(skb)))
+	if (th->syn && !th->ack)
 		return NULL;
 	tcp_mig_skb_tuple(skb, &t);
-	return tcp_mig_demux_checked(net, tcp_mig_alias_lookup(net, &t, NULL),
-				     skb);
+	found = tcp_mig_alias_lookup(net, &t, &kind);
+	if (found && !tcp_mig_alias_takes(net, sk, th, kind)) {
+		sock_gen_put(found);
+		return NULL;
+	}
+	return tcp_mig_demux_checked(net, found, skb);
 }
 
 /* Runs without the socket lock, under RCU; takes over @sk's reference. */
