@@ -110,11 +110,13 @@ Result<Admitted> Admission::enrol(const Name& host) {
 Admitted Admission::by_ticket(const Name& host, const std::vector<Ticket>& tickets,
                               std::chrono::system_clock::time_point now) const {
     Admitted admitted{Admitted::As::Nobody, {}, "neither listed nor with a token or ticket"};
+    // In the ticket's own unit: the last date that it can have is none in nanoseconds.
+    const auto today = std::chrono::floor<std::chrono::seconds>(now);
     for (const auto& ticket : tickets) {
         // What costs least is asked first.
         if (ticket.guest != host) {
             admitted.why_not = "a ticket is another host's";
-        } else if (ticket.expires + kClocks < now) {
+        } else if (ticket.expires + kClocks < today) {
             admitted.why_not = "a ticket has expired";
         } else if (const auto issuer = issuer_of(ticket); !issuer || !knows(*issuer)) {
             admitted.why_not = "a ticket's issuer is not admitted";

@@ -125,6 +125,12 @@ TEST_F(AdmissionTest, ClocksMayDiffer) {
     EXPECT_TRUE(*load().admit(kHost, with("", {ticket(kHost, now - minutes(9))}), now));
 }
 
+TEST_F(AdmissionTest, ATicketMayNeverEnd) {
+    dir.write("hosts", issuer.name().to_string());
+    const std::chrono::sys_seconds last(std::chrono::seconds(1LL << 48));  // as a decoder gives out
+    EXPECT_TRUE(*load().admit(kHost, with("", {*issue(issuer, kHost, kPair, last)}), now));
+}
+
 TEST_F(AdmissionTest, GuestsAdmitNobody) {
     dir.write("hosts", issuer.name().to_string());
     auto admission = load();
