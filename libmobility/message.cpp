@@ -20,7 +20,7 @@ Result<ToServer> decode(const v1::Hello& in) {
     Reader read;
     return read.result<ToServer>(
         Hello{in.version(), read.text(in.software()), read.text(in.enrolment()),
-              read.tickets(in.tickets(), kMaxTickets, "more than 64 tickets")},
+              read.tickets(in.tickets(), kMaxTickets, "more than 64 tickets"), in.voucher()},
         "Hello");
 }
 
@@ -63,6 +63,7 @@ void put(const Hello& from, v1::ToServer& to) {
     for (const auto& ticket : from.tickets) {
         put(ticket, *out.add_tickets());
     }
+    out.set_voucher(from.voucher);
 }
 
 void put(const Report& from, v1::ToServer& to) {
@@ -96,8 +97,11 @@ void put(const Forget& from, v1::ToServer& to) {
 
 Result<ToHost> decode(const v1::Welcome& in) {
     Reader read;
-    const Welcome out{in.version(), read.ip(in.seen_address()), read.port(in.seen_port()),
-                      in.most_pairs()};
+    Welcome out{in.version(), read.ip(in.seen_address()), read.port(in.seen_port()),
+                in.most_pairs()};
+    if (in.has_voucher()) {
+        out.voucher = read.voucher(in.voucher());
+    }
     return read.result<ToHost>(out, "Welcome");
 }
 
@@ -148,6 +152,9 @@ void put(const Welcome& from, v1::ToHost& to) {
     out.set_seen_address(raw(from.seen));
     out.set_seen_port(from.seen_port);
     out.set_most_pairs(from.most_pairs);
+    if (from.voucher) {
+        put(*from.voucher, *out.mutable_voucher());
+    }
 }
 
 void put(const Refused& from, v1::ToHost& to) {

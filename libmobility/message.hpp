@@ -19,6 +19,7 @@
 #include "libmobility/identity.hpp"
 #include "libmobility/pair.hpp"
 #include "libmobility/ticket.hpp"
+#include "libmobility/voucher.hpp"
 
 namespace mobility {
 
@@ -36,6 +37,7 @@ struct Hello {
     std::string software;
     std::string enrolment;
     std::vector<Ticket> tickets;
+    bool voucher = false;  ///< nothing else is wanted
 
     bool operator==(const Hello&) const = default;
 };
@@ -45,6 +47,7 @@ struct Welcome {
     boost::asio::ip::address seen;
     std::uint16_t seen_port = 0;
     std::uint32_t most_pairs = 0;
+    std::optional<Voucher> voucher = std::nullopt;
 
     bool operator==(const Welcome&) const = default;
 };

@@ -59,6 +59,11 @@ std::vector<Ticket> decode_tickets(Reader& read, const Field& field) {
 }
 
 template <typename Field>
+std::vector<Voucher> decode_vouchers(Reader& read, const Field& field) {
+    return read.vouchers(field, kMaxServers, "more than 8 vouchers");
+}
+
+template <typename Field>
 std::vector<ConnectionProof> decode_proofs(Reader& read, const Field& field) {
     auto proofs = read.list(field, kMaxProofs, "more than 1024 connections", [&](const auto& one) {
         return ConnectionProof{read.port(one.own()), read.port(one.peer()),
@@ -80,7 +85,8 @@ Result<ToPeer> decode(const v1::Offer& in) {
     Reader read;
     return read.result<ToPeer>(
         Offer{in.version(), read.text(in.software()), read.part(in.own()),
-              decode_servers(read, in.servers()), decode_some_proofs(read, in.connections())},
+              decode_servers(read, in.servers()), decode_some_proofs(read, in.connections()),
+              decode_vouchers(read, in.vouchers())},
         "Offer");
 }
 
@@ -90,7 +96,7 @@ Result<ToPeer> decode(const v1::Answer& in) {
         Answer{in.version(), read.text(in.software()), read.part(in.own()),
                read.ip(in.seen_address()), decode_usable(read, in.usable()),
                decode_servers(read, in.servers()), decode_tickets(read, in.tickets()),
-               decode_some_proofs(read, in.connections())},
+               decode_some_proofs(read, in.connections()), decode_vouchers(read, in.vouchers())},
         "Answer");
 }
 
@@ -153,6 +159,13 @@ void put_proofs(const std::vector<ConnectionProof>& from, Out& out) {
     }
 }
 
+template <typename Out>
+void put_vouchers(const std::vector<Voucher>& from, Out& out) {
+    for (const auto& voucher : from) {
+        put(voucher, *out.add_vouchers());
+    }
+}
+
 /// What Answer and Confirm both have.
 template <typename From, typename Out>
 void put_agreement(const From& from, Out& out) {
@@ -172,6 +185,7 @@ void put(const Offer& from, v1::ToPeer& to) {
     put(from.own, *out.mutable_own());
     put_servers(from.servers, out);
     put_proofs(from.connections, out);
+    put_vouchers(from.vouchers, out);
 }
 
 void put(const Answer& from, v1::ToPeer& to) {
@@ -182,6 +196,7 @@ void put(const Answer& from, v1::ToPeer& to) {
     put_agreement(from, out);
     put_servers(from.servers, out);
     put_proofs(from.connections, out);
+    put_vouchers(from.vouchers, out);
 }
 
 void put(const Confirm& from, v1::ToPeer& to) {

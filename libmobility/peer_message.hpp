@@ -19,6 +19,7 @@
 #include "libmobility/identity.hpp"
 #include "libmobility/pair.hpp"
 #include "libmobility/ticket.hpp"
+#include "libmobility/voucher.hpp"
 
 namespace mobility {
 
@@ -26,7 +27,7 @@ namespace mobility {
 constexpr std::uint32_t kPeerVersion = 1;
 
 /// Bounds; a message beyond them is malformed.
-constexpr std::size_t kMaxServers = 8;    ///< of an Offer or an Answer
+constexpr std::size_t kMaxServers = 8;    ///< of an Offer or an Answer; as many vouchers
 constexpr std::size_t kMaxProofs = 1024;  ///< of any message
 
 /// A mobility server, as one host tells the other of it.
@@ -56,6 +57,7 @@ struct Offer {
     PairPart own;
     std::vector<ServerPlace> servers;          ///< the best first
     std::vector<ConnectionProof> connections;  ///< at least one
+    std::vector<Voucher> vouchers = {};        ///< for the sender, one of a server
 
     bool operator==(const Offer&) const = default;
 };
@@ -69,6 +71,7 @@ struct Answer {
     std::vector<ServerPlace> servers;          ///< others
     std::vector<Ticket> tickets;               ///< that admit the receiver
     std::vector<ConnectionProof> connections;  ///< at least one
+    std::vector<Voucher> vouchers = {};        ///< for the sender, one of a server
 
     bool operator==(const Answer&) const = default;
 };

@@ -8,21 +8,20 @@
 // channel proves, so that it need not be kept secret.
 #pragma once
 
-#include <array>
 #include <chrono>
-#include <cstdint>
 
 #include "libmobility/identity.hpp"
 #include "libmobility/pair.hpp"
+#include "libmobility/signature.hpp"
 
 namespace mobility {
 
 struct Ticket {
-    std::array<std::uint8_t, 32> issuer{};  ///< public key, Ed25519, raw
+    PublicKey issuer{};
     Name guest;
     PairId pair{};
     std::chrono::sys_seconds expires;
-    std::array<std::uint8_t, 64> signature{};
+    Signature signature{};
 
     bool operator==(const Ticket&) const = default;
 };

@@ -111,13 +111,28 @@ class Reader {
                         "the same ticket twice", [](const Ticket& one) { return one.signature; });
     }
 
+    /// At most one of a server.
+    template <typename Field>
+    std::vector<Voucher> vouchers(const Field& field, std::size_t most, const char* what) {
+        return distinct(list(field, most, what, [&](const auto& one) { return voucher(one); }),
+                        "two vouchers of a server", [](const Voucher& one) { return one.server; });
+    }
+
+    Voucher voucher(const v1::Voucher& field) {
+        return {bytes<32>(field.server(), "no key of 32 bytes"), time(field.since()),
+                time(field.expires()), bytes<64>(field.signature(), "no signature of 64 bytes")};
+    }
+
+    /// Beyond what a date can be, it never comes all the same.
+    static std::chrono::sys_seconds time(std::uint64_t field) {
+        return std::chrono::sys_seconds(
+            std::chrono::seconds(std::min<std::uint64_t>(field, 1ULL << 48)));
+    }
+
     Ticket ticket(const v1::Ticket& field) {
-        // Beyond what a date can be, it never ends all the same.
-        const auto expires = std::min<std::uint64_t>(field.expires(), 1ULL << 48);
         return {bytes<32>(field.issuer(), "no key of 32 bytes"),
                 Name(bytes<Name::kSize>(field.guest(), "no host of 32 bytes")), pair(field.pair()),
-                std::chrono::sys_seconds(std::chrono::seconds(expires)),
-                bytes<64>(field.signature(), "no signature of 64 bytes")};
+                time(field.expires()), bytes<64>(field.signature(), "no signature of 64 bytes")};
     }
 
     /// The message, if nothing was wrong.
@@ -155,11 +170,22 @@ inline void put(const PairPart& from, v1::PairPart& out) {
     out.set_random(raw(from.random));
 }
 
+inline std::uint64_t seconds_of(std::chrono::sys_seconds time) {
+    return static_cast<std::uint64_t>(time.time_since_epoch().count());
+}
+
+inline void put(const Voucher& from, v1::Voucher& out) {
+    out.set_server(raw(from.server));
+    out.set_since(seconds_of(from.since));
+    out.set_expires(seconds_of(from.expires));
+    out.set_signature(raw(from.signature));
+}
+
 inline void put(const Ticket& from, v1::Ticket& out) {
     out.set_issuer(raw(from.issuer));
     out.set_guest(raw(from.guest.bytes()));
     out.set_pair(raw(from.pair));
-    out.set_expires(static_cast<std::uint64_t>(from.expires.time_since_epoch().count()));
+    out.set_expires(seconds_of(from.expires));
     out.set_signature(raw(from.signature));
 }
 

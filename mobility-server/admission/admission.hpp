@@ -51,8 +51,6 @@ class Admission {
   public:
     /// Hosts that can enrol in all; a token that has leaked fills no disk.
     static constexpr std::size_t kMostEnrolled = 100'000;
-    /// Allowed for in the expiry of tickets: clocks of hosts differ.
-    static constexpr std::chrono::minutes kClocks{10};
 
     /// Reads the files. EBADMSG if one of them cannot be understood, EACCES if `tokens`
     /// can be read by others than its owner and group.

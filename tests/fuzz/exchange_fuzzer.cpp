@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Feeds arbitrary bytes to the decoders of what hosts say to servers and to each other: what one of
-// them accepts can be said again, in a frame, and means the same.
+// them accepts can be said again, in a frame, and means the same. The vouchers of an Offer are
+// looked at, by somebody who trusts whoever has signed them.
 
 #include <cstdint>
 #include <cstdlib>
+#include <set>
 #include <string_view>
+#include <variant>
 
 #include "libmobility/message.hpp"
 #include "libmobility/peer_message.hpp"
@@ -24,6 +27,24 @@ void check(std::string_view bytes, Decode decode) {
     }
 }
 
+void check_vouchers_of(std::string_view bytes) {
+    const auto message = mobility::decode_to_peer(bytes);
+    const auto* offer = message ? std::get_if<mobility::Offer>(&*message) : nullptr;
+    if (offer == nullptr) {
+        return;
+    }
+    std::set<mobility::Name> trusted;
+    for (const auto& voucher : offer->vouchers) {
+        if (const auto name = mobility::name_of(voucher.server)) {
+            trusted.insert(*name);
+        }
+    }
+    const std::chrono::sys_seconds now(std::chrono::hours(1));
+    if (mobility::check_vouchers(offer->vouchers, offer->own.host, trusted, now)) {
+        std::abort();  // nobody can forge one
+    }
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
@@ -31,5 +52,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     check(bytes, mobility::decode_to_server);
     check(bytes, mobility::decode_to_host);
     check(bytes, mobility::decode_to_peer);
+    check_vouchers_of(bytes);
     return 0;
 }

@@ -9,10 +9,12 @@
 #include <span>
 #include <utility>
 
-#include "fake_kernel.hpp"
-#include "fake_rtnetlink.hpp"
+// First of ours: these include net/if.h, which does not bear linux/if.h before it.
 #include "libmobility/message.hpp"
 #include "libmobility/peer_message.hpp"
+
+#include "fake_kernel.hpp"
+#include "fake_rtnetlink.hpp"
 
 namespace {
 
@@ -78,6 +80,12 @@ void save(const char* name, const Message& message) {
     save(name, Bytes(bytes.begin(), bytes.end()));
 }
 
+/// As one looks; nobody has signed it.
+mobility::Voucher voucher(std::uint8_t server) {
+    const std::chrono::sys_seconds since(std::chrono::hours(1));
+    return {{server}, since, since + std::chrono::hours(1), {}};
+}
+
 void save_exchange() {
     using boost::asio::ip::make_address;
     using mobility::ToHost;
@@ -88,11 +96,13 @@ void save_exchange() {
     const mobility::Name other({7});
     save("hello", ToServer(mobility::Hello{1, "mobility-client", "token", {}}));
     save("hello_tickets", ToServer(mobility::Hello{1, "", "", {{{}, other, pair, {}, {}}}}));
+    save("hello_voucher", ToServer(mobility::Hello{1, "", "", {}, true}));
     save("report", ToServer(mobility::Report{
                        {{}, v4, {}}, {other, v6, {}}, v4, v4, v6, {{1, 2, 1}, {3, 4, 5}}}));
     save("outcome", ToServer(mobility::Outcome{pair, 1, 2, true}));
     save("forget", ToServer(mobility::Forget{pair}));
     save("welcome", ToHost(mobility::Welcome{1, v6, 4711, 64}));
+    save("welcome_voucher", ToHost(mobility::Welcome{1, v6, 4711, 64, voucher(1)}));
     save("refused", ToHost(mobility::Refused{mobility::Refused::Why::Busy, "later", pair}));
     save("ask", ToHost(mobility::Ask{pair, {}}));
     save("ask_hint", ToHost(mobility::Ask{pair, mobility::Ask::Hint{v4, {{1, 2, 3, 4}}}}));
@@ -107,6 +117,10 @@ void save_peers() {
     const mobility::ServerPlace server{mobility::Name({9}), v4.to_v4(), {}, 7790};
     const mobility::Ticket ticket{{}, mobility::Name({7}), {}, {}, {}};
     save("offer", ToPeer(mobility::Offer{1, "", part, {server}, {{1, 2, {}}}}));
+    save("offer_vouchers",
+         ToPeer(mobility::Offer{1, "", part, {}, {{1, 2, {}}}, {voucher(1), voucher(2)}}));
+    save("answer_vouchers",
+         ToPeer(mobility::Answer{1, "", part, v4, {}, {}, {}, {{2, 1, {}}}, {voucher(3)}}));
     save("answer",
          ToPeer(mobility::Answer{1, "", part, v4, {0, 1}, {server}, {ticket}, {{2, 1, {}}}}));
     save("confirm", ToPeer(mobility::Confirm{{}, v4, {0}, {ticket}}));

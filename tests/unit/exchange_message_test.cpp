@@ -33,12 +33,14 @@ Notice notice() {
 std::vector<ToServer> to_server() {
     const Ticket ticket{{1}, Name({2}), PairId{3}, std::chrono::sys_seconds(1s), {4}};
     const Ticket other{{1}, Name({2}), PairId{5}, std::chrono::sys_seconds(1s), {6}};
-    return {Hello{1, "mobility-client 0.1", "token", {}}, Hello{1, "", "", {ticket, other}},
+    return {Hello{1, "mobility-client 0.1", "token", {}, true}, Hello{1, "", "", {ticket, other}},
             report(), Outcome{PairId{1}, 2, 3, true}, Forget{PairId{4}}};
 }
 
 std::vector<ToHost> to_host() {
+    const Voucher voucher{{1}, std::chrono::sys_seconds(1s), std::chrono::sys_seconds(2s), {3}};
     return {Welcome{1, make_address("2001:db8::2"), 4711, 64},
+            Welcome{1, make_address("2001:db8::2"), 4711, 64, voucher},
             Refused{Refused::Why::TooMuch, "64 pairs are the most", {}},
             Refused{Refused::Why::NotYours, "", PairId{6}},
             Ask{PairId{2}, {}},
@@ -68,6 +70,29 @@ TEST(ExchangeMessage, EveryPrefixIsRefusedOrWhole) {
             EXPECT_TRUE(!cut || *cut != message) << message.index() << " cut to " << size;
         }
     }
+}
+
+TEST(ExchangeMessage, BadVouchersAreRefusedAndSayWhy) {
+    const auto bad = [](const std::function<void(v1::Voucher&)>& spoil) {
+        v1::ToHost wire;
+        EXPECT_TRUE(wire.ParseFromString(encode(to_host().at(1))));
+        spoil(*wire.mutable_welcome()->mutable_voucher());
+        const auto result = decode_to_host(wire.SerializeAsString());
+        EXPECT_TRUE(!result && result.error().is(EBADMSG));
+        return result ? "" : result.error().message;
+    };
+    EXPECT_THAT(bad([](auto& v) { v.Clear(); }), HasSubstr("no key of 32 bytes"));
+    EXPECT_THAT(bad([](auto& v) { v.set_server(std::string(33, 'x')); }), HasSubstr("no key of"));
+    EXPECT_THAT(bad([](auto& v) { v.set_signature("x"); }), HasSubstr("no signature of 64"));
+}
+
+TEST(ExchangeMessage, AVoucherMayNameAnyTime) {
+    v1::ToHost wire;
+    ASSERT_TRUE(wire.ParseFromString(encode(to_host().at(1))));
+    wire.mutable_welcome()->mutable_voucher()->set_expires(~0ULL);
+    const auto message = decode_to_host(wire.SerializeAsString());
+    ASSERT_TRUE(message);
+    EXPECT_EQ(std::get<Welcome>(*message).voucher->expires.time_since_epoch(), 1s * (1LL << 48));
 }
 
 TEST(ExchangeMessage, LongestReportAndNoticeFitAFrame) {

@@ -27,17 +27,21 @@ const ServerPlace kBoth{Name({9}), make_address_v4("203.0.113.1"), make_address_
 const Ticket kTicket{{1}, Name({2}), PairId{3}, std::chrono::sys_seconds(1s), {4}};
 const Ticket kOther{{1}, Name({2}), PairId{3}, std::chrono::sys_seconds(1s), {5}};
 
+const Voucher kVoucher{{1}, std::chrono::sys_seconds(1s), std::chrono::sys_seconds(2s), {3}};
+
 Offer offer() {
     return {1,
             "mobility-client 0.1",
             kPart,
             {kBoth, {Name({8}), {}, kBoth.address6, 1}},
-            {{4000, 22, {5}}}};
+            {{4000, 22, {5}}},
+            {kVoucher, {{2}, {}, kVoucher.expires, {}}}};
 }
 
 Answer answer() {
-    return {1,      "",      kPart,     make_address("2001:db8::1"),
-            {0, 2}, {kBoth}, {kTicket}, {{22, 4000, {6}}}};
+    return {1,         "",      kPart,     make_address("2001:db8::1"),
+            {0, 2},    {kBoth}, {kTicket}, {{22, 4000, {6}}},
+            {kVoucher}};
 }
 
 std::vector<ToPeer> all() {
@@ -69,16 +73,19 @@ TEST(PeerMessage, EveryPrefixIsRefusedOrAnother) {
 }
 
 TEST(PeerMessage, LongestFitsAFrame) {
+    constexpr std::chrono::sys_seconds kLast(1s * (1LL << 48));
     auto longest = answer();
     longest.software.assign(kMaxText, 'x');
     longest.usable = {0, 1, 2, 3, 4, 5, 6, 7};
     longest.servers.clear();
+    longest.vouchers.clear();
     longest.tickets.clear();
     for (std::uint8_t i = 0; i < kMaxServers; i++) {
         longest.servers.push_back(kBoth);
         longest.servers.back().host = Name({i});
         longest.tickets.push_back(kTicket);
         longest.tickets.back().signature[0] = i;
+        longest.vouchers.push_back({{i}, kLast, kLast, {}});
     }
     longest.connections.clear();
     for (std::size_t i = 0; i < kMaxProofs; i++) {
@@ -106,6 +113,30 @@ std::string bad_offer(const std::function<void(v1::Offer&)>& spoil) {
 
 std::string bad_answer(const std::function<void(v1::Answer&)>& spoil) {
     return complaint_about(answer(), [&](v1::ToPeer& wire) { spoil(*wire.mutable_answer()); });
+}
+
+TEST(PeerMessage, VouchersAreFewAndOneOfAServer) {
+    const auto nine = [](auto& message) {
+        for (char i = 0; i < 9; i++) {
+            *message.add_vouchers() = message.vouchers(0);
+            message.mutable_vouchers(i)->set_server(std::string(32, i));
+        }
+    };
+    const auto twice = [](auto& message) { *message.add_vouchers() = message.vouchers(0); };
+    EXPECT_THAT(bad_offer(nine), HasSubstr("more than 8 vouchers"));
+    EXPECT_THAT(bad_answer(nine), HasSubstr("more than 8 vouchers"));
+    EXPECT_THAT(bad_offer(twice), HasSubstr("two vouchers of a server"));
+    EXPECT_THAT(bad_answer(twice), HasSubstr("two vouchers of a server"));
+    EXPECT_THAT(bad_offer([](auto& o) { o.mutable_vouchers(0)->set_server("x"); }),
+                HasSubstr("no key of 32 bytes"));
+    EXPECT_THAT(bad_answer([](auto& a) { a.mutable_vouchers(0)->clear_signature(); }),
+                HasSubstr("no signature of 64 bytes"));
+}
+
+TEST(PeerMessage, OlderPeersShowNone) {
+    auto older = offer();
+    older.vouchers.clear();
+    EXPECT_EQ(*decode_to_peer(encode(ToPeer(older))), ToPeer(older));
 }
 
 TEST(PeerMessage, BadOffersAreRefusedAndSayWhy) {
