@@ -177,28 +177,42 @@ void SettingsFile::Section::endpoint(const char* key, std::optional<Endpoint>& o
     });
 }
 
+void SettingsFile::Section::list(const char* key,
+                                 const std::function<std::string(const std::string& value)>& take) {
+    const auto* found = find(key);
+    if (found == nullptr) {
+        return;
+    }
+    const auto* values = node_of(found).as_array();
+    if (values == nullptr) {
+        return parsed_.complain(node_of(found).source(),
+                                std::string(key) + " must be a list: [\"...\", \"...\"]");
+    }
+    values->for_each([&](const auto& one) {
+        const auto value = static_cast<const toml::node&>(one).value_exact<std::string>();
+        const auto wrong = take(value.value_or(""));
+        if (!wrong.empty()) {
+            parsed_.complain(one.source(), std::string(key) + " must be " + wrong);
+        }
+    });
+}
+
 void SettingsFile::Section::endpoints(const char* key, std::vector<Endpoint>& out) {
     const auto* found = find(key);
     if (found == nullptr) {
         return;
     }
     out.clear();
-    const auto* list = node_of(found).as_array();
-    if (list == nullptr || list->empty()) {
-        return parsed_.complain(node_of(found).source(),
-                                std::string(key) + " must be a list: [\"[::]:7790\"]");
-    }
-    list->for_each([&](const auto& one) {
-        const auto value = static_cast<const toml::node&>(one).value_exact<std::string>();
-        const auto there = value ? parse_endpoint(*value) : std::nullopt;
-        if (!there) {
-            parsed_.complain(one.source(),
-                             std::string(key) +
-                                 " must be an address and a port, as \"192.0.2.1:7790\""
-                                 " or \"[2001:db8::1]:7790\"");
-        }
+    list(key, [&](const std::string& value) {
+        const auto there = parse_endpoint(value);
         out.push_back(there.value_or(Endpoint()));
+        return there ? ""
+                     : "an address and a port, as \"192.0.2.1:7790\" or \"[2001:db8::1]:7790\"";
     });
+    if (out.empty()) {
+        parsed_.complain(node_of(found).source(),
+                         std::string(key) + " must be a list: [\"[::]:7790\"]");
+    }
 }
 
 void SettingsFile::Section::complain(const std::string& what) {

@@ -59,6 +59,9 @@ class SettingsFile {
         /// As one text, which `take` finds wrong by saying what it must be.
         void parsed(const char* key,
                     const std::function<std::string(const std::string& value)>& take);
+        /// A list of texts, each as parsed().
+        void list(const char* key,
+                  const std::function<std::string(const std::string& value)>& take);
         /// That something of this section as a whole cannot be.
         void complain(const std::string& what);
 

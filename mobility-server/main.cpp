@@ -48,14 +48,16 @@ void raise_descriptors(std::size_t channels, Log& log) {
 
 class Program {
   public:
-    Program(ProgramOptions options, Config config, Name name, Tls tls, Admission admission)
+    Program(ProgramOptions options, Config config, const Identity& identity, Tls tls,
+            Admission admission)
         : options_(std::move(options)),
           config_(std::move(config)),
-          name_(name),
+          name_(identity.name()),
           tls_(std::move(tls)),
           admission_(std::move(admission)),
+          vouching_(identity, config_.vouching),
           log_(make_log("mobility-server", config_.log_level)),
-          service_(io_, tls_, admission_, config_.service, config_.exchange, log_),
+          service_(io_, tls_, admission_, vouching_, config_.service, config_.exchange, log_),
           metrics_(io_, service_),
           supervisor_(
               io_, log_, [this] { return reload(); },
@@ -89,6 +91,7 @@ class Program {
         auto admission = config ? admission_.reload() : Result<void>(config.error());
         if (admission) {
             log_->set_level(spdlog::level::from_str(config->log_level));
+            vouching_.set(config->vouching);
             service_.review(config->service, config->exchange);
         }
         return admission;
@@ -99,6 +102,7 @@ class Program {
     Name name_;
     Tls tls_;
     Admission admission_;
+    Vouching vouching_;
     Log log_;
     asio::io_context io_{1};
     Service service_;
@@ -129,8 +133,7 @@ Result<void> start(const ProgramOptions& options) {
     if (!tls) {
         return tls.error();
     }
-    return Program(options, std::move(*config), identity->name(), std::move(*tls),
-                   std::move(*admission))
+    return Program(options, std::move(*config), *identity, std::move(*tls), std::move(*admission))
         .run();
 }
 

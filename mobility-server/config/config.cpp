@@ -28,6 +28,18 @@ void read_limits(SettingsFile& file, ServiceLimits& service, Limits& exchange) {
     limits.seconds("silence_seconds", exchange.silence);
 }
 
+void read_vouching(SettingsFile& file, VouchingConfig& vouching) {
+    auto section = file.section("vouching");
+    std::string hosts = "nobody";
+    section.one_of("hosts", hosts, {"nobody", "listed", "admitted"});
+    using Hosts = VouchingConfig::Hosts;
+    vouching.hosts = hosts == "admitted" ? Hosts::Admitted
+                     : hosts == "listed" ? Hosts::Listed
+                                         : Hosts::Nobody;
+    constexpr std::chrono::seconds kLongest(kLongestVoucher);
+    section.seconds("seconds", vouching.good_for, 60, kLongest.count());
+}
+
 }  // namespace
 
 Result<Config> parse_config(std::string_view text, const std::string& name) {
@@ -43,6 +55,7 @@ Result<Config> parse_config(std::string_view text, const std::string& name) {
     admission.file("hosts", config.admission.hosts);
     admission.file("tokens", config.admission.tokens);
     admission.file("enrolled", config.admission.enrolled);
+    read_vouching(*file, config.vouching);
     file->section("metrics").endpoint("listen", config.metrics);
     file->section("log").one_of("level", config.log_level,
                                 {"trace", "debug", "info", "warn", "error"});

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "admission/admission.hpp"
+#include "admission/vouching.hpp"
 #include "exchange/exchange.hpp"
 #include "service/service.hpp"
 
@@ -25,6 +26,7 @@ struct Config {
     std::vector<Endpoint> listen{{boost::asio::ip::address_v6::any(), kServerPort}};
     std::filesystem::path identity = "/var/lib/mobility-server/identity.pem";
     AdmissionFiles admission;
+    VouchingConfig vouching;
     ServiceLimits service;
     Limits exchange;
     std::optional<Endpoint> metrics;

@@ -59,6 +59,10 @@ void add_service(Text& text, const Service& service) {
     text.counter("mobility_server_accept_errors_total", "Connections that could not be accepted.",
                  c.accept_errors);
     text.counter("mobility_server_joined_total", "Channels of hosts that were admitted.", c.joined);
+    text.counter("mobility_server_vouchers_total", "Vouchers given to hosts.", c.vouched);
+    text.counter("mobility_server_no_vouchers_total",
+                 "Hosts that wanted a voucher, and that the server does not vouch for.",
+                 c.not_vouched);
     text.counter("mobility_server_crowded_total", "Closed at once: too many of one address.",
                  c.crowded);
     text.counter("mobility_server_pushed_out_total", "Strangers ended by newer ones.",

@@ -115,10 +115,12 @@ class Service::Introduction {
 };
 
 Service::Service(asio::io_context& io, const Tls& tls, Admission& admission,
-                 const ServiceLimits& limits, const Limits& exchange, Log log)
+                 const Vouching& vouching, const ServiceLimits& limits, const Limits& exchange,
+                 Log log)
     : io_(io),
       tls_(tls),
       admission_(admission),
+      vouching_(vouching),
       limits_(limits),
       exchange_(exchange),
       log_(std::move(log)),
@@ -169,7 +171,7 @@ asio::awaitable<void> Service::serve(Socket socket) {
         }
         session = std::move(*made);
     }
-    if (!stopping_) {
+    if (session && !stopping_) {
         join(session);
         const auto ended = co_await listen_to(session);
         log_->debug("event=left host={} channel={} why=\"{}\"",
@@ -209,6 +211,9 @@ Awaitable<Service::SessionPtr> Service::introduce(Socket socket) {
     if (!*admitted) {
         co_return co_await refuse(ch, Refused::Why::NotAdmitted, admitted->why_not);
     }
+    if (hello->voucher) {
+        co_return co_await give_voucher(ch, admitted->as);
+    }
     auto session = std::make_shared<Session>();
     session->admitted = std::move(*admitted);
     session->channel = std::move(*channel);
@@ -243,6 +248,26 @@ Awaitable<Service::SessionPtr> Service::refuse(Channel& channel, Refused::Why wh
     }
     co_return make_error(EACCES, channel.peer().to_string() + ": " + text +
                                      (said ? "" : " (" + said.error().message + ")"));
+}
+
+Awaitable<Service::SessionPtr> Service::give_voucher(Channel& channel, Admitted::As as) {
+    const auto now = std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
+    const auto voucher = vouching_.voucher(as, channel.peer(), now);
+    if (!voucher) {
+        log_->error("event=voucher-failed host={} error=\"{}\"", channel.peer().to_string(),
+                    voucher.error().message);
+        co_return co_await refuse(channel, Refused::Why::Busy, "the server cannot vouch now");
+    }
+    (*voucher ? counters_.vouched : counters_.not_vouched)++;
+    auto last = welcome(channel);
+    last.voucher = *voucher;
+    const auto bytes = encode(ToHost(last));
+    const auto said = co_await channel.write(bytes);
+    if (said) {
+        co_await channel.finish(kLastWord);
+    }
+    log_->debug("event=voucher host={} given={}", channel.peer().to_string(), voucher->has_value());
+    co_return SessionPtr();
 }
 
 void Service::join(const SessionPtr& session) {

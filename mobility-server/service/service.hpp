@@ -4,6 +4,7 @@
 //
 //     accepted --TLS, Hello in time--> admitted --Welcome--> joined: reads until it ends
 //        | too many: the oldest ends      | not: Refused, ended
+//                                         | wants only a voucher: Welcome with it, ended
 //
 // Nobody can cost others anything:
 //  - Who has not been admitted yet is one of a bounded number, in all and of one
@@ -14,7 +15,7 @@
 //  - What a host does not take is kept up to a bound, then its channel ends.
 //
 // Single-threaded: everything runs on the io_context, which must outlive the Service,
-// as must Tls and Admission. The io_context has to have run dry before it is destroyed.
+// as must Tls, Admission and Vouching. The io_context has to have run dry before it is destroyed.
 #pragma once
 
 #include <array>
@@ -32,6 +33,7 @@
 #include <vector>
 
 #include "admission/admission.hpp"
+#include "admission/vouching.hpp"
 #include "exchange/exchange.hpp"
 #include "libmobility/channel.hpp"
 #include "libmobility/listener.hpp"
@@ -58,6 +60,8 @@ struct ServiceLimits {
 struct ServiceCounters {
     std::uint64_t accepted = 0;
     std::uint64_t joined = 0;
+    std::uint64_t vouched = 0;               ///< vouchers that hosts were given
+    std::uint64_t not_vouched = 0;           ///< ... were not, though they wanted one
     std::array<std::uint64_t, 7> refused{};  ///< by Refused::Why
     std::uint64_t crowded = 0;               ///< closed at once: too many of one address
     std::uint64_t pushed_out = 0;            ///< strangers, by newer ones
@@ -73,7 +77,7 @@ struct ServiceCounters {
 class Service {
   public:
     Service(boost::asio::io_context& io, const Tls& tls, Admission& admission,
-            const ServiceLimits& limits, const Limits& exchange, Log log);
+            const Vouching& vouching, const ServiceLimits& limits, const Limits& exchange, Log log);
     ~Service();
     Service(const Service&) = delete;
     Service& operator=(const Service&) = delete;
@@ -115,8 +119,10 @@ class Service {
     };
 
     boost::asio::awaitable<void> serve(Socket socket);
-    /// TLS, Hello and admission.
+    /// TLS, Hello and admission. Null if the host has got all that it wanted.
     Awaitable<SessionPtr> introduce(Socket socket);
+    /// To a host that wants nothing else: null, and the channel has ended.
+    Awaitable<SessionPtr> give_voucher(Channel& channel, Admitted::As as);
     /// Is there room for this one? Why not, if not.
     std::optional<Refused::Why> no_room(const Session& session) const;
     /// Says so to a stranger; the error is what is said.
@@ -142,6 +148,7 @@ class Service {
     boost::asio::io_context& io_;
     const Tls& tls_;
     Admission& admission_;
+    const Vouching& vouching_;
     ServiceLimits limits_;
     Exchange exchange_;
     Log log_;

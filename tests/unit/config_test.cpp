@@ -36,6 +36,9 @@ listen = ["192.0.2.1:1234", "[2001:db8::1]:7790"]
 identity = "/key"
 [admission]
 hosts = "/hosts"
+[vouching]
+hosts = "admitted"
+seconds = 604800
 [metrics]
 listen = "127.0.0.1:9790"
 [log]
@@ -53,6 +56,8 @@ unsent_bytes = 70000
                               }));
     EXPECT_EQ(config->identity, "/key");
     EXPECT_EQ(config->admission.hosts, "/hosts");
+    EXPECT_EQ(config->vouching.hosts, VouchingConfig::Hosts::Admitted);
+    EXPECT_EQ(config->vouching.good_for, kLongestVoucher);
     EXPECT_EQ(config->metrics, Config::Endpoint(make_address("127.0.0.1"), 9790));
     EXPECT_EQ(config->log_level, "debug");
     EXPECT_EQ(config->service.channels, 7);
@@ -71,6 +76,7 @@ TEST(ServerConfig, DocumentedFileIsTheDefault) {
     EXPECT_EQ(config->listen, standard.listen);
     EXPECT_EQ(config->identity, standard.identity);
     EXPECT_EQ(config->admission, standard.admission);
+    EXPECT_EQ(config->vouching, standard.vouching);
     EXPECT_EQ(config->service, standard.service);
     EXPECT_EQ(config->exchange, standard.exchange);
     EXPECT_EQ(config->metrics, standard.metrics);
@@ -89,6 +95,9 @@ TEST(ServerConfig, MistakesAreNamedWithTheirLine) {
     EXPECT_THAT(wrong("[limits]\nchannels = 0\n"), HasSubstr("file:2: channels must be a number"));
     EXPECT_THAT(wrong("[limits]\nchannels = \"7\"\n"), HasSubstr("channels must be a number"));
     EXPECT_THAT(wrong("[limits]\nunsent_bytes = 100\n"), HasSubstr("unsent_bytes"));
+    EXPECT_THAT(wrong("[vouching]\nhosts = \"all\"\n"), HasSubstr("nobody, listed, admitted"));
+    EXPECT_THAT(wrong("[vouching]\nseconds = 604801\n"), HasSubstr("from 60 to 604800"));
+    EXPECT_THAT(wrong("[server]\nlisten = []\n"), HasSubstr("must be a list"));
     EXPECT_THAT(wrong("[server]\nidentity = 7\n"), HasSubstr("identity must be a text"));
     EXPECT_THAT(wrong("[log]\nlevel = \"loud\"\n"), HasSubstr("trace, debug, info"));
     EXPECT_THAT(wrong("[server]\nlisten = \"[::]:1\"\n"), HasSubstr("must be a list"));

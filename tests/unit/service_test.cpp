@@ -49,7 +49,7 @@ class ServiceTest : public LoopbackTest {
     /// Starts the server, runs the task, stops the server; it has to run dry.
     void run(const Task& task) {
         service =
-            std::make_unique<Service>(io, server.tls, *admission, limits, exchange,
+            std::make_unique<Service>(io, server.tls, *admission, vouching, limits, exchange,
                                       std::make_shared<spdlog::logger>(
                                           "test", std::make_shared<spdlog::sinks::null_sink_mt>()));
         const auto there = service->listen({make_address("127.0.0.1"), 0});
@@ -80,6 +80,9 @@ class ServiceTest : public LoopbackTest {
     static ToServer a_hello(std::uint32_t version = kVersion, std::string token = {},
                             std::vector<Ticket> tickets = {}) {
         return Hello{version, "test", std::move(token), std::move(tickets)};
+    }
+    static ToServer a_wish_for_a_voucher(std::string token = {}, std::vector<Ticket> tickets = {}) {
+        return Hello{kVersion, "test", std::move(token), std::move(tickets), true};
     }
     static ToServer a_forget(const PairId& pair = {}) { return Forget{pair}; }
     static ToServer an_outcome(const PairId& pair, std::uint32_t judgement, bool resumed) {
@@ -148,6 +151,7 @@ class ServiceTest : public LoopbackTest {
     std::unique_ptr<Admission> admission;
     ServiceLimits limits;
     Limits exchange;
+    Vouching vouching{server.identity, {VouchingConfig::Hosts::Listed, std::chrono::hours(1)}};
     std::unique_ptr<Service> service;
     tcp::endpoint where;
 };
@@ -189,6 +193,49 @@ TEST_F(ServiceTest, TokensEnrol) {
     run([this]() -> asio::awaitable<void> {
         co_await joined(stranger, kToken);
         co_await joined(stranger);
+    });
+}
+
+TEST_F(ServiceTest, VouchesForThoseThatItLists) {
+    limits.channels_per_host = 1;
+    run([this]() -> asio::awaitable<void> {
+        auto joined_before = co_await joined(a);
+        auto to = co_await channel(a);
+        co_await say(*to, a_wish_for_a_voucher());
+        const auto answer = co_await hear(*to);
+        EXPECT_TRUE(answer && std::holds_alternative<Welcome>(*answer));
+        const auto shown = std::get<Welcome>(*answer).voucher;
+        EXPECT_TRUE(shown);
+        const auto now = std::chrono::floor<seconds>(std::chrono::system_clock::now());
+        EXPECT_TRUE(shown && check_vouchers({*shown}, a.name(), {server.name()}, now));
+        EXPECT_FALSE(co_await hear(*to)) << "the channel ends";
+        EXPECT_EQ(counters().vouched, 1);
+        EXPECT_EQ(counters().joined, 1) << "it takes no other's place";
+        EXPECT_EQ(counters().introduction_failed, 0);
+        EXPECT_THAT(metrics_text(*service), HasSubstr("mobility_server_vouchers_total 1\n"));
+    });
+}
+
+TEST_F(ServiceTest, VouchesForNobodyElse) {
+    run([this]() -> asio::awaitable<void> {
+        auto to = co_await channel(stranger);
+        co_await say(*to, a_wish_for_a_voucher());
+        EXPECT_EQ(why(co_await hear(*to)), Why::NotAdmitted);
+        // Nor for guests, nor for those that have enrolled.
+        const auto tickets = ticket_of_a(stranger, PairId{1});
+        for (const auto& wish : {a_wish_for_a_voucher("", tickets), a_wish_for_a_voucher(kToken)}) {
+            to = co_await channel(stranger);
+            co_await say(*to, wish);
+            const auto answer = co_await hear(*to);
+            EXPECT_TRUE(answer && std::holds_alternative<Welcome>(*answer));
+            EXPECT_FALSE(std::get<Welcome>(*answer).voucher);
+        }
+        // Who does not ask gets none.
+        auto plain = co_await channel(a);
+        const auto welcome = co_await hello(*plain);
+        EXPECT_FALSE(std::get<Welcome>(*welcome).voucher);
+        EXPECT_EQ(counters().vouched, 0);
+        EXPECT_EQ(counters().not_vouched, 2);
     });
 }
 
