@@ -8,6 +8,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <ctime>
 #include <nlohmann/json.hpp>
 #include <ostream>
 
@@ -115,11 +116,39 @@ std::string place_of(const json& server) {
     return v4.empty() ? text(server, "address6") : v4;
 }
 
+/// Seconds since 1970 as a date, UTC.
+std::string date(std::uint64_t seconds) {
+    const auto time = static_cast<std::time_t>(seconds);
+    std::tm parts{};
+    std::array<char, 32> out{};
+    if (::gmtime_r(&time, &parts) == nullptr ||
+        std::strftime(out.data(), out.size(), "%Y-%m-%d %H:%M:%S UTC", &parts) == 0) {
+        return "?";
+    }
+    return out.data();
+}
+
+std::string trust_text(const json& pair) {
+    const auto vouched = pair.find("vouched");
+    return text(pair, "trust") + (vouched == pair.end()
+                                      ? ""
+                                      : "; " + text(*vouched, "server") + " vouches for it until " +
+                                            date(number(*vouched, "expires")));
+}
+
+std::string voucher_text(const json& one) {
+    const auto until = number(one, "expires");
+    const auto why = text(one, "why");
+    return text(one, "server") +
+           (until == 0 ? " does not" : " vouches for this host until " + date(until)) +
+           (why.empty() ? "" : " (" + why + ")");
+}
+
 void print_pair(std::ostream& out, const json& pair) {
     const auto resume = pair.value("resume", json::object());
     out << text(pair, "host") << '\n';
     std::vector<std::vector<std::string>> rows{
-        {"  trust", text(pair, "trust")},
+        {"  trust", trust_text(pair)},
         {"  state", !flag(pair, "agreed")                ? "not agreed yet"
                     : text(resume, "state") == "settled" ? "agreed, all connections go on"
                     : text(resume, "state") == "told"    ? "a server has told where the peer is"
@@ -219,6 +248,9 @@ int run_status(const System& system) {
         }
         for (const auto& one : status.value("alone", json::array())) {
             rows.push_back({"peer", alone_text(one)});
+        }
+        for (const auto& one : status.value("vouchers", json::array())) {
+            rows.push_back({"voucher", voucher_text(one)});
         }
         print_table(system.out, rows);
     });

@@ -46,11 +46,20 @@ void read_peers(SettingsFile& file, PeerConfig& peers, TrustConfig& trust) {
     section.number("port", peers.port, 1, 65'535);
     section.flag("exclusive", peers.exclusive);
     std::string require = "any";
-    section.one_of("require", require, {"any", "pinned", "listed"});
+    section.one_of("require", require, {"any", "vouched", "pinned", "listed"});
     using Require = TrustConfig::Require;
-    trust.require = require == "listed"   ? Require::Listed
-                    : require == "pinned" ? Require::Pinned
-                                          : Require::Any;
+    trust.require = require == "listed"    ? Require::Listed
+                    : require == "pinned"  ? Require::Pinned
+                    : require == "vouched" ? Require::Vouched
+                                           : Require::Any;
+    section.list("vouching_servers", [&](const std::string& value) {
+        const auto name = Name::parse(value);
+        trust.vouching.insert(name ? *name : Name());
+        return name ? "" : "names of servers, of 64 hexadecimal digits each";
+    });
+    if (trust.require == Require::Vouched && trust.vouching.empty()) {
+        section.complain("require = \"vouched\" needs vouching_servers");
+    }
     section.file("listed", trust.listed);
     section.file("pins", trust.pins);
     section.number("strangers", peers.strangers, 1, kMany);
@@ -115,6 +124,7 @@ void read_servers(SettingsFile& file, Config& config) {
         std::chrono::duration_cast<std::chrono::hours>(config.tickets).count());
     section.number("ticket_hours", hours, 1, 10'000);
     config.tickets = std::chrono::hours(hours);
+    section.flag("vouchers", config.vouchers);
     file.each("server", [&](Section& one) {
         if (config.servers.size() == kMaxServers) {
             return one.complain("there can be 8 servers");

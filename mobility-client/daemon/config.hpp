@@ -41,6 +41,7 @@ struct Config {
     bool accept_servers = true;                                             ///< that peers name
     std::size_t server_channels = 256;                                      ///< in all
     std::chrono::steady_clock::duration tickets = std::chrono::hours(168);  ///< for peers
+    bool vouchers = true;  ///< asked for, of these servers
     std::string log_level = "info";
     std::size_t log_lines = 1000;  ///< kept for `migrate-ctl log`
 

@@ -47,6 +47,7 @@ Daemon::Daemon(asio::io_context& io, const Identity& identity, const Config& con
       watcher_(std::move(parts.watcher)),
       mover_(*table_, config.watch.policy, log),
       prover_(*table_),
+      vouchers_(io, tls_, identity.name(), prover_, log),
       peers_(io, tls_, identity.name(), trust_, settings_, *table_, prover_, book_, config.peers,
              log),
       servers_(io, tls_, *table_, prover_, log),
@@ -114,7 +115,11 @@ void Daemon::start() {
     watcher_->start([this](const watch::View& before, const watch::View& after) {
         log_->debug("event=view places={}", after.places.size());
         mover_.on_view(before, after);
+        vouchers_.retry();
     });
+    // Peers may have refused this host for want of one.
+    vouchers_.when_first([this] { peers_.exchange(); });
+    want_vouchers();
     tidy();
 }
 
@@ -124,6 +129,7 @@ void Daemon::stop() {
     table_->stop();
     peers_.stop();
     servers_.stop();
+    vouchers_.stop();
     timer_.cancel();
     tidying_.cancel();
 }
@@ -260,6 +266,7 @@ void Daemon::apply(const Config& config) {
     settings_.usable = [this](const ServerPlace& place) {
         return config_.accept_servers || own_server(place.host) != nullptr;
     };
+    settings_.vouchers = [this] { return vouchers_.all(); };
     settings_.tickets = [this](const Name& guest, const PairId& pair) {
         std::vector<Ticket> tickets;
         const auto expires = std::chrono::time_point_cast<std::chrono::seconds>(
@@ -273,6 +280,16 @@ void Daemon::apply(const Config& config) {
     };
 }
 
+void Daemon::want_vouchers() {
+    std::vector<Vouchers::Wanted> wanted;
+    if (config_.vouchers && config_.peers.exchange) {
+        for (const auto& server : config_.servers) {
+            wanted.push_back({server.place, server.token});
+        }
+    }
+    vouchers_.want(wanted);
+}
+
 Result<void> Daemon::reconfigure(const Config& config) {
     if (const auto trusted = trust_.reload(config.trust); !trusted) {
         return trusted.error();
@@ -282,6 +299,7 @@ Result<void> Daemon::reconfigure(const Config& config) {
     peers_.reconfigure(config.peers);
     log_->set_level(spdlog::level::from_str(config.log_level));
     apply(config);
+    want_vouchers();
     return {};
 }
 
@@ -296,7 +314,9 @@ json Daemon::status() const {
             {"connections", connections_json(*table_)},
             {"stuck", stuck_json(mover_)},
             {"alone", alone_json(peers_)},
-            {"counters", counters_json({*table_, *watcher_, mover_, peers_, servers_, resumer_})}};
+            {"vouchers", vouchers_json(vouchers_)},
+            {"counters",
+             counters_json({*table_, *watcher_, mover_, peers_, servers_, resumer_, vouchers_})}};
 }
 
 Result<json> Daemon::handle(const ControlRequest& request) {

@@ -20,6 +20,7 @@
 //   trust.hpp     whom this host believes to be who they are
 //   prover.hpp    what a Session asks of the kernel
 //   peers.hpp     the exchange before a move, on its sockets
+//   vouchers.hpp  what this host's servers say of it to its peers
 //   servers.hpp   channels to mobility servers
 //   resumer.hpp   the exchange after a move
 //   control.hpp   the socket by which migrate-ctl asks
@@ -49,6 +50,7 @@
 #include "daemon/servers.hpp"
 #include "daemon/table.hpp"
 #include "daemon/trust.hpp"
+#include "daemon/vouchers.hpp"
 #include "watch/watcher.hpp"
 
 namespace mobility::client {
@@ -102,6 +104,8 @@ class Daemon {
     [[nodiscard]] Servers::Key as_configured(const Servers::Key& key) const;
     [[nodiscard]] Servers::Wanted how_to_use(const ServerPlace& place) const;
     void apply(const Config& config);
+    /// Of those servers that are configured.
+    void want_vouchers();
     /// Has the timer end when the Resumer has something to do.
     void arm();
     Resumer::Hands hands();
@@ -120,6 +124,7 @@ class Daemon {
     Prover prover_;
     Book book_;
     Settings settings_;
+    Vouchers vouchers_;
     Peers peers_;
     Servers servers_;
     Resumer resumer_;

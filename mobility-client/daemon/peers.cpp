@@ -104,6 +104,9 @@ Peers::Peers(asio::io_context& io, const Tls& tls, const Name& self, Trust& trus
       log_(std::move(log)),
       timer_(io) {
     settings_.exclusive = config.exclusive;
+    settings_.believed = [this](const ChannelView& channel, const std::vector<Voucher>& shown) {
+        return believe(channel, shown);
+    };
 }
 
 Peers::~Peers() = default;
@@ -491,9 +494,7 @@ Awaitable<void> Peers::talk(std::unique_ptr<Channel> channel, PlacePtr place, bo
     Result<void> ended;
     const auto trusted = trust_.check(name, opener ? std::optional(link->there) : std::nullopt);
     if (!trusted) {
-        counters_.refused++;
-        log_->warn("event=peer-refused host={} address={} why=\"{}\"", name.to_string(),
-                   link->there.to_string(), trusted.error().message);
+        refused(name, link->there, trusted.error().message);
         send(link, {PeerRefused{PeerRefused::Why::Policy, "not trusted"}});
         ended = trusted.error();
     } else if (!take_place(link)) {
@@ -538,9 +539,10 @@ Awaitable<void> Peers::converse(LinkPtr link) {
     }
     const auto until = now() + config_.introduction;
     while (!session.ended()) {
-        const auto patience = link->open ? config_.linger : until - now();
-        const auto bytes = co_await within(patience, link->channel->read());
-        if (!bytes && link->open && bytes.error().is(ETIMEDOUT)) {
+        const auto bytes = co_await within(patience(*link, until), link->channel->read());
+        const bool late =
+            bytes ? patience(*link, until) <= PeerConfig::Duration(0) : bytes.error().is(ETIMEDOUT);
+        if (link->open && late) {
             co_return Result<void>{};
         }
         if (!bytes) {
@@ -564,6 +566,35 @@ Awaitable<void> Peers::converse(LinkPtr link) {
         ECONNABORTED, session.reason().empty() ? "the peer ended the exchange" : session.reason());
 }
 
+PeerConfig::Duration Peers::patience(const Link& link, Time until) const {
+    if (!link.open) {
+        return until - now();
+    }
+    const auto& vouched = link.session.vouched();
+    return vouched ? std::min<PeerConfig::Duration>(
+                         config_.linger,
+                         vouched->expires + kClocks + std::chrono::seconds(1) - trust_.today())
+                   : config_.linger;
+}
+
+void Peers::refused(const Name& peer, const Address& there, const std::string& why) {
+    counters_.refused++;
+    log_->warn("event=peer-refused host={} address={} why=\"{}\"", peer.to_string(),
+               there.to_string(), why);
+}
+
+Result<std::optional<Vouched>> Peers::believe(const ChannelView& channel,
+                                              const std::vector<Voucher>& shown) {
+    const auto vouched = trust_.vouched(channel.peer, shown);
+    counters_.vouchers_bad += !vouched && vouched.error().is(EACCES) ? 1 : 0;
+    const auto trusted = trust_.admit(channel.peer, vouched);
+    if (!trusted) {
+        refused(channel.peer, channel.there, trusted.error().message);
+        return trusted.error();
+    }
+    return vouched ? std::optional(*vouched) : std::nullopt;
+}
+
 asio::awaitable<void> Peers::wait_a_turn(LinkPtr link) {
     const auto wait = link->pace.step(kPace, now());
     if (wait > Pace::Duration(0)) {
@@ -584,13 +615,11 @@ void Peers::opened(const LinkPtr& link) {
         if (const auto attempt = attempts_.find(link->there); attempt != attempts_.end()) {
             attempt->second.failures = 0;
         }
-        const auto there = link->opener ? std::optional(link->there) : std::nullopt;
-        if (const auto pinned = trust_.pin(peer, there); !pinned) {
-            log_->error("event=pins-unwritable error=\"{}\"", pinned.error().message);
-        }
+        pin(*link);
         const auto* pair = book_.find(peer);
-        log_->info("event=agreed host={} address={} connections={} inside={} servers={}",
-                   peer.to_string(), link->there.to_string(), pair->connections.size(),
+        log_->info("event=agreed host={} address={} trust={} connections={} inside={} servers={}",
+                   peer.to_string(), link->there.to_string(),
+                   to_string(trust_.of(peer, pair->vouched.has_value())), pair->connections.size(),
                    pair->inside(), pair->servers.size());
     }
     if (const auto* pair = book_.find(peer)) {
@@ -603,6 +632,15 @@ void Peers::opened(const LinkPtr& link) {
     }
     if (on_agreed_) {
         on_agreed_(peer);
+    }
+}
+
+void Peers::pin(const Link& link) {
+    const bool vouched = link.session.vouched().has_value();
+    counters_.vouched += vouched ? 1 : 0;
+    const auto there = link.opener ? std::optional(link.there) : std::nullopt;
+    if (const auto pinned = trust_.pin(link.channel->peer(), there, vouched); !pinned) {
+        log_->error("event=pins-unwritable error=\"{}\"", pinned.error().message);
     }
 }
 

@@ -5,7 +5,9 @@
 //     a program has opened a connection to P --> wanted --connect to P:7791--> TLS --> Session
 //     at a start: any connection with P, whoever opened it
 //     somebody connects, from the address of a live connection's peer -------> TLS --> Session
-//     the Session is open: further connections are proved on it; idle for a while: closed
+//     P is not believed to be who it is, without a voucher or with those that it shows --> refused
+//     the Session is open: further connections are proved on it; idle for a while, or the
+//     voucher that P has shown runs out: closed
 //     P has no daemon, or refuses: again later, ever more seldom; its connections still move
 //     when this host does
 //
@@ -70,15 +72,17 @@ struct PeerConfig {
 };
 
 struct PeerCounters {
-    std::uint64_t opened = 0;     ///< channels, by this host
-    std::uint64_t accepted = 0;   ///< ... by others
-    std::uint64_t strangers = 0;  ///< closed at once: no connection with that address
-    std::uint64_t crowded = 0;    ///< closed at once: too many
-    std::uint64_t failed = 0;     ///< attempts that led to no Session
-    std::uint64_t refused = 0;    ///< peers that are not trusted
-    std::uint64_t throttled = 0;  ///< waits of peers that say too much
-    std::uint64_t agreed = 0;     ///< Sessions that opened
-    std::uint64_t proved = 0;     ///< as Session::Counters
+    std::uint64_t opened = 0;        ///< channels, by this host
+    std::uint64_t accepted = 0;      ///< ... by others
+    std::uint64_t strangers = 0;     ///< closed at once: no connection with that address
+    std::uint64_t crowded = 0;       ///< closed at once: too many
+    std::uint64_t failed = 0;        ///< attempts that led to no Session
+    std::uint64_t refused = 0;       ///< peers that are not trusted
+    std::uint64_t vouched = 0;       ///< Sessions that opened with a good voucher of the peer
+    std::uint64_t vouchers_bad = 0;  ///< peers with one of a trusted server that was not good
+    std::uint64_t throttled = 0;     ///< waits of peers that say too much
+    std::uint64_t agreed = 0;        ///< Sessions that opened
+    std::uint64_t proved = 0;        ///< as Session::Counters
     std::uint64_t not_proved = 0;
     std::uint64_t other_identity = 0;
     std::uint64_t key_errors = 0;
@@ -98,7 +102,7 @@ class Peers {
         std::string why;  ///< of the last failure
     };
 
-    /// All outlive it; `settings.exclusive` is set from `config`.
+    /// All outlive it; it sets `settings.exclusive`, from `config`, and `settings.believed`.
     Peers(boost::asio::io_context& io, const Tls& tls, const Name& self, Trust& trust,
           Settings& settings, Table& table, Prover& prover, Book& book, const PeerConfig& config,
           Log log);
@@ -153,6 +157,15 @@ class Peers {
     /// May this channel be the one of its two hosts? Ends the other one if so.
     bool take_place(const LinkPtr& link);
     Awaitable<void> converse(LinkPtr link);
+    /// How long to wait for the peer's next word. If no time is left, nothing that an open
+    /// channel's peer says counts any more.
+    [[nodiscard]] PeerConfig::Duration patience(const Link& link,
+                                                std::chrono::steady_clock::time_point until) const;
+    Result<std::optional<Vouched>> believe(const ChannelView& channel,
+                                           const std::vector<Voucher>& shown);
+    /// Says so in the log.
+    void refused(const Name& peer, const Address& there, const std::string& why);
+    void pin(const Link& link);
     /// Until the peer may say more.
     boost::asio::awaitable<void> wait_a_turn(LinkPtr link);
     /// Has the last word arrive, and closes the channel.

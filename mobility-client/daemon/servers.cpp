@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "daemon/address.hpp"
+#include "daemon/greet.hpp"
 #include "libmobility/pace.hpp"
 #include "libmobility/settings.hpp"
 #include "libmobility/within.hpp"
@@ -444,29 +445,12 @@ Awaitable<void> Servers::join(LinkPtr link) {
     }
     link->channel = std::move(*channel);
     Hello hello;
-    hello.software = std::string("mobility-client ") + MOBILITY_VERSION;
     hello.enrolment = link->wanted.token;
     hello.tickets = in_turn(link->wanted.tickets, link->needed, link->turn, kMaxTickets);
-    const auto bytes = encode(ToServer(hello));
-    const auto said = co_await link->channel->write(bytes);
-    if (!said) {
-        co_return said.error();
-    }
-    const auto heard = co_await link->channel->read();
-    if (!heard) {
-        co_return heard.error();
-    }
-    const auto message = decode_to_host(*heard);
-    if (!message) {
-        co_return message.error();
-    }
-    if (const auto* refused = std::get_if<Refused>(&*message)) {
-        counters_.refused++;
-        co_return make_error(EACCES, "the server refuses this host: " + refused->text);
-    }
-    const auto* welcome = std::get_if<Welcome>(&*message);
-    if (welcome == nullptr) {
-        co_return make_error(EPROTO, "the server's first word is no Welcome");
+    const auto welcome = co_await greet(*link->channel, hello);
+    if (!welcome) {
+        counters_.refused += welcome.error().is(EACCES) ? 1 : 0;
+        co_return welcome.error();
     }
     link->seen = welcome->seen;
     link->needed.clear();

@@ -81,6 +81,11 @@ json alone_json(const Peers& peers) {
 
 namespace {
 
+/// Since 1970, UTC.
+std::int64_t seconds_of(std::chrono::sys_seconds time) {
+    return time.time_since_epoch().count();
+}
+
 json server_place_json(const ServerPlace& place) {
     json out{{"name", place.host.to_string()}, {"port", place.port}};
     if (place.address) {
@@ -124,13 +129,18 @@ json pairs_json(const Book& book, const Table& table, const Trust& trust, const 
     json list = json::array();
     for (const auto& [peer, pair] : book.pairs()) {
         const auto seen = resumer.seen(peer);
-        json one{{"host", peer.to_string()},
-                 {"trust", to_string(trust.of(peer))},
-                 {"agreed", pair.agreed()},
-                 {"channel", peers.has_channel(peer)},
-                 {"connections", guarded_json(pair, table)},
-                 {"resume", {{"state", seen.state}, {"unsettled", seen.unsettled}}},
-                 {"servers", json::array()}};
+        json one{
+            {"host", peer.to_string()},
+            {"trust", to_string(trust.of(peer, pair.vouched && pair.vouched->good(trust.today())))},
+            {"agreed", pair.agreed()},
+            {"channel", peers.has_channel(peer)},
+            {"connections", guarded_json(pair, table)},
+            {"resume", {{"state", seen.state}, {"unsettled", seen.unsettled}}},
+            {"servers", json::array()}};
+        if (pair.vouched) {
+            one["vouched"] = {{"server", pair.vouched->by.to_string()},
+                              {"expires", seconds_of(pair.vouched->expires)}};
+        }
         if (!seen.verdict.empty()) {
             one["resume"]["verdict"] = seen.verdict;
         }
@@ -141,6 +151,22 @@ json pairs_json(const Book& book, const Table& table, const Trust& trust, const 
         }
         for (const auto& server : pair.servers) {
             one["servers"].push_back(server_place_json(server));
+        }
+        list.push_back(std::move(one));
+    }
+    return list;
+}
+
+json vouchers_json(const Vouchers& vouchers) {
+    json list = json::array();
+    for (const auto& seen : vouchers.seen()) {
+        json one{{"server", seen.server.to_string()}, {"failures", seen.failures}};
+        if (seen.voucher) {
+            one["since"] = seconds_of(seen.voucher->since);
+            one["expires"] = seconds_of(seen.voucher->expires);
+        }
+        if (!seen.why.empty()) {
+            one["why"] = seen.why;
         }
         list.push_back(std::move(one));
     }
@@ -192,6 +218,8 @@ json peer_counters(const PeerCounters& peers) {
             {"peer_refused", peers.refused},
             {"peer_throttled", peers.throttled},
             {"peer_agreed", peers.agreed},
+            {"peer_vouched", peers.vouched},
+            {"peer_vouchers_bad", peers.vouchers_bad},
             {"proofs_good", peers.proved},
             {"proofs_bad", peers.not_proved},
             {"proofs_of_another", peers.other_identity},
@@ -225,6 +253,10 @@ json counters_json(const Counting& all) {
     auto counters = watch_counters(all);
     counters.update(peer_counters(all.peers.counters()));
     counters.update(server_counters(all.servers.counters(), all.resumer.counters()));
+    const auto& vouchers = all.vouchers.counters();
+    counters.update({{"vouchers_got", vouchers.got},
+                     {"vouchers_none", vouchers.none},
+                     {"vouchers_failed", vouchers.failed}});
     return counters;
 }
 

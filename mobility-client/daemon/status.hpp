@@ -10,6 +10,7 @@
 #include "daemon/servers.hpp"
 #include "daemon/table.hpp"
 #include "daemon/trust.hpp"
+#include "daemon/vouchers.hpp"
 #include "pairing/book.hpp"
 #include "watch/watcher.hpp"
 
@@ -23,6 +24,7 @@ struct Counting {
     const Peers& peers;
     const Servers& servers;
     const Resumer& resumer;
+    const Vouchers& vouchers;
 };
 
 /// Where this host is.
@@ -36,6 +38,8 @@ struct Counting {
 /// The hosts with which this one has agreed.
 [[nodiscard]] nlohmann::json pairs_json(const Book& book, const Table& table, const Trust& trust,
                                         const Peers& peers, const Resumer& resumer);
+/// What its servers say of this host to its peers.
+[[nodiscard]] nlohmann::json vouchers_json(const Vouchers& vouchers);
 /// The channels to mobility servers.
 [[nodiscard]] nlohmann::json servers_json(const Servers& servers);
 [[nodiscard]] nlohmann::json counters_json(const Counting& all);

@@ -22,6 +22,8 @@ using tcpmigrate::make_error;
 
 namespace {
 
+constexpr std::string_view kVouched = "vouched";  ///< in a line of the file `pins`
+
 /// Of private networks, a link, or this host: not of one host alone.
 bool is_global(const boost::asio::ip::address& address) {
     if (address.is_v6()) {
@@ -61,12 +63,12 @@ Result<void> replace_file(const std::filesystem::path& file, const std::string& 
 }  // namespace
 
 std::string_view to_string(Trusted trusted) {
-    constexpr std::array<std::string_view, 3> names{"first-use", "pinned", "listed"};
+    constexpr std::array<std::string_view, 4> names{"first-use", "vouched", "pinned", "listed"};
     return names.at(static_cast<std::size_t>(trusted));
 }
 
-Result<Trust> Trust::load(const TrustConfig& config) {
-    Trust trust(config);
+Result<Trust> Trust::load(const TrustConfig& config, Clock clock) {
+    Trust trust(config, std::move(clock));
     if (const auto listed = trust.reload(config); !listed) {
         return listed.error();
     }
@@ -85,10 +87,12 @@ Result<void> Trust::reload(const TrustConfig& config) {
     // The pins in memory are those of the file that was named at the start.
     config_.require = config.require;
     config_.listed = config.listed;
+    config_.vouching = config.vouching;
     return {};
 }
 
-/// "NAME ADDRESS" or "NAME -", the oldest first.
+/// "NAME ADDRESS" or "NAME -", the oldest first; " vouched" follows if the host was taken for
+/// a voucher.
 Result<void> Trust::read_pins() {
     std::ifstream in(config_.pins);
     if (!in) {
@@ -101,13 +105,14 @@ Result<void> Trust::read_pins() {
         std::istringstream words(line);
         std::string first;
         std::string second;
-        words >> first >> second;
+        std::string third;
+        words >> first >> second >> third;
         if (first.empty() || first.front() == '#') {
             continue;
         }
         const auto name = Name::parse(first);
         boost::system::error_code failed;
-        Pin pin{++last_, {}};
+        Pin pin{++last_, {}, third == kVouched};
         if (second != "-" && !second.empty()) {
             pin.address = boost::asio::ip::make_address(second, failed);
         }
@@ -124,7 +129,8 @@ Result<void> Trust::write_pins() const {
     std::vector<std::pair<std::uint64_t, std::string>> lines;
     for (const auto& [name, pin] : pins_) {
         lines.emplace_back(pin.order, name.to_string() + " " +
-                                          (pin.address ? pin.address->to_string() : "-") + "\n");
+                                          (pin.address ? pin.address->to_string() : "-") +
+                                          (pin.vouched ? " " + std::string(kVouched) : "") + "\n");
     }
     std::ranges::sort(lines);
     std::string text = "# Hosts that were met: name, and where. Read at the start.\n";
@@ -134,11 +140,15 @@ Result<void> Trust::write_pins() const {
     return replace_file(config_.pins, text);
 }
 
-Trusted Trust::of(const Name& name) const {
+Trusted Trust::of(const Name& name, bool vouched) const {
     if (listed_.contains(name)) {
         return Trusted::Listed;
     }
-    return pins_.contains(name) ? Trusted::Pinned : Trusted::FirstUse;
+    const auto pin = pins_.find(name);
+    if (pin != pins_.end() && !pin->second.vouched) {
+        return Trusted::Pinned;
+    }
+    return vouched ? Trusted::Vouched : Trusted::FirstUse;
 }
 
 std::optional<Name> Trust::other_at(const Name& name, const Address& there) const {
@@ -161,7 +171,9 @@ Result<void> Trust::check(const Name& name, const std::optional<Address>& there)
                                           config_.pins.string() + " and start again");
         }
     }
-    if (static_cast<int>(known) < static_cast<int>(config_.require)) {
+    // What a voucher would mend is seen when there is one.
+    const auto best = std::max(known, Trusted::Vouched);
+    if (static_cast<int>(best) < static_cast<int>(config_.require)) {
         return make_error(EACCES, "the host " + name.to_string() + " is not " +
                                       (config_.require == TrustConfig::Require::Listed
                                            ? "in " + config_.listed.string()
@@ -170,10 +182,32 @@ Result<void> Trust::check(const Name& name, const std::optional<Address>& there)
     return {};
 }
 
-Result<void> Trust::pin(const Name& name, const std::optional<Address>& there) {
+Result<void> Trust::admit(const Name& name, const Result<Vouched>& vouched) const {
+    const auto known = of(name, static_cast<bool>(vouched));
+    if (static_cast<int>(known) < static_cast<int>(config_.require)) {
+        const auto why = vouched ? "" : " (" + vouched.error().message + ")";
+        return make_error(
+            EACCES, "no server of vouching_servers vouches for the host " + name.to_string() + why +
+                        ": have one do so, or add the name to " + config_.listed.string());
+    }
+    return {};
+}
+
+/// Those go first that were never taken without a voucher: whoever can have many hosts vouched
+/// for shall not have the others forgotten.
+void Trust::make_room() {
+    if (pins_.size() >= kMaxPins) {
+        pins_.erase(std::ranges::min_element(pins_, {}, [](const auto& entry) {
+            return std::pair(!entry.second.vouched, entry.second.order);
+        }));
+    }
+}
+
+Result<void> Trust::pin(const Name& name, const std::optional<Address>& there, bool vouched) {
     const auto global = only_global(there);
     const auto known = pins_.find(name);
-    if (known != pins_.end() && (!global || known->second.address == global)) {
+    if (known != pins_.end() && (!global || known->second.address == global) &&
+        (vouched || !known->second.vouched)) {
         return {};
     }
     // An address is one host's: it was taken over by one that is listed.
@@ -183,13 +217,11 @@ Result<void> Trust::pin(const Name& name, const std::optional<Address>& there) {
         }
     }
     if (known != pins_.end()) {
-        known->second.address = global;
+        known->second.address = global ? global : known->second.address;
+        known->second.vouched = known->second.vouched && vouched;
     } else {
-        if (pins_.size() >= kMaxPins) {
-            pins_.erase(std::ranges::min_element(
-                pins_, {}, [](const auto& entry) { return entry.second.order; }));
-        }
-        pins_.emplace(name, Pin{++last_, global});
+        make_room();
+        pins_.emplace(name, Pin{++last_, global, vouched});
     }
     return write_pins();
 }

@@ -37,6 +37,7 @@ struct Pair {
     boost::asio::ip::address seen;               ///< where the peer sees this host
     std::vector<ServerPlace> servers;            ///< that both can use, the opener's first
     std::vector<Ticket> tickets;                 ///< by which this host may use them
+    std::optional<Vouched> vouched;              ///< when they last agreed
     std::map<std::uint64_t, Guard> connections;  ///< by socket cookie: Book::put()
     std::chrono::steady_clock::time_point used;  ///< opened, or had a connection, last
 

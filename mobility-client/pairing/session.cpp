@@ -238,6 +238,19 @@ Session::Messages Session::refuse(PeerRefused::Why why, std::string text) {
     return {PeerRefused{why, std::move(text)}};
 }
 
+Session::Messages Session::believe(const std::vector<Voucher>& shown) {
+    const auto believed = settings_.believed(channel_, shown);
+    if (!believed) {
+        auto refusal = refuse(PeerRefused::Why::Policy,
+                              "no server that is trusted there vouches for this host: `migrate-ctl "
+                              "status` says here which do; there its name can be listed, too");
+        reason_ = believed.error().message;
+        return refusal;
+    }
+    vouched_ = *believed;
+    return {};
+}
+
 std::vector<ServerPlace> Session::usable_of(const std::vector<ServerPlace>& servers,
                                             std::vector<std::uint32_t>& places,
                                             const std::vector<ServerPlace>& already) const {
@@ -265,8 +278,8 @@ Session::Messages Session::start() {
         return {};
     }
     state_ = State::Offered;
-    return {
-        Offer{kPeerVersion, settings_.software, pair->own, settings_.servers, std::move(proofs)}};
+    return {Offer{kPeerVersion, settings_.software, pair->own, settings_.servers, std::move(proofs),
+                  settings_.vouchers()}};
 }
 
 Session::Messages Session::take(const ToPeer& message) {
@@ -286,6 +299,9 @@ Session::Messages Session::handle(const Offer& offer) {
     if (offer.own.host != channel_.peer) {
         return refuse(PeerRefused::Why::OtherIdentity, "the part of another host");
     }
+    if (auto refusal = believe(offer.vouchers); !refusal.empty()) {
+        return refusal;
+    }
     auto judged = judge(offer.connections);
     if (judged.good.empty()) {
         return judged.other_identity ? refuse(PeerRefused::Why::OtherIdentity,
@@ -297,6 +313,7 @@ Session::Messages Session::handle(const Offer& offer) {
     }
     auto* pair = this->pair();
     pair->agree(offer.own);
+    pair->vouched = vouched_;
     Answer answer;
     answer.software = settings_.software;
     answer.own = pair->own;
@@ -305,6 +322,7 @@ Session::Messages Session::handle(const Offer& offer) {
     answer.servers = answered_ = settings_.servers;
     answer.tickets = settings_.tickets(channel_.peer, pair->id());
     answer.connections = std::move(judged.own);
+    answer.vouchers = settings_.vouchers();
     peer_batch_ = 1;
     peer_batches_[1] = std::move(judged.good);
     state_ = State::Answered;
@@ -328,6 +346,9 @@ Session::Messages Session::handle(const Answer& answer) {
     if (!answer.usable.empty() && answer.usable.back() >= settings_.servers.size()) {
         return refuse(PeerRefused::Why::Malformed, "a server that was not offered");
     }
+    if (auto refusal = believe(answer.vouchers); !refusal.empty()) {
+        return refusal;
+    }
     auto staged = accepted(1, answer.connections);
     if (ended()) {
         return staged;
@@ -336,6 +357,7 @@ Session::Messages Session::handle(const Answer& answer) {
         return refuse(PeerRefused::Why::NotProved, "no proof was good");
     }
     pair->agree(answer.own);
+    pair->vouched = vouched_;
     pair->seen = answer.seen;
     pair->tickets = answer.tickets;
     pair->servers.clear();

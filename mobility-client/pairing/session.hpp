@@ -8,6 +8,10 @@
 //   Accepter   Starting --Offer----> Answered --Confirm--> Open
 //   any state  --a message that is wrong or comes out of turn--> Ended
 //
+// Whether the peer is believed to be who it is depends on the vouchers in its first message,
+// Offer or Answer: nothing of that is looked at before. That the peer has the name that was
+// shown is known by the channel.
+//
 // A connection counts as the pair's when its peer has proved to know its key, on this
 // channel and under the name that the channel has shown; never before. A connection
 // that one host has proved stays that host's: another one is refused.
@@ -34,6 +38,7 @@
 #include <vector>
 
 #include "libmobility/peer_message.hpp"
+#include "libmobility/voucher.hpp"
 #include "pairing/book.hpp"
 #include "tcpmigrate/types.hpp"
 
@@ -67,6 +72,16 @@ class Kernel {
                              std::span<const std::uint8_t, 32> secret) = 0;
 };
 
+/// The channel, as the two ends of it are known by it.
+struct ChannelView {
+    Name self;
+    Name peer;
+    boost::asio::ip::address here;   ///< this host's address on it
+    boost::asio::ip::address there;  ///< the peer's, as this host sees it
+    std::array<std::uint8_t, 32> exporter{};
+    std::array<std::uint8_t, 32> pair_secret{};
+};
+
 /// What is the same for all sessions of a client.
 struct Settings {
     std::string software;
@@ -78,16 +93,15 @@ struct Settings {
     /// Tickets that admit the peer, for this pair, to servers of which only this host knows.
     std::function<std::vector<Ticket>(const Name& guest, const PairId& pair)> tickets =
         [](const Name&, const PairId&) { return std::vector<Ticket>(); };
-};
-
-/// The channel, as the two ends of it are known by it.
-struct ChannelView {
-    Name self;
-    Name peer;
-    boost::asio::ip::address here;   ///< this host's address on it
-    boost::asio::ip::address there;  ///< the peer's, as this host sees it
-    std::array<std::uint8_t, 32> exporter{};
-    std::array<std::uint8_t, 32> pair_secret{};
+    /// That servers have given this host.
+    std::function<std::vector<Voucher>()> vouchers = [] { return std::vector<Voucher>(); };
+    /// Is this peer believed to be who it is, now that it has shown these? Who vouches for it,
+    /// if anybody does; or why it is not believed.
+    std::function<Result<std::optional<Vouched>>(const ChannelView& channel,
+                                                 const std::vector<Voucher>& shown)>
+        believed = [](const ChannelView&, const std::vector<Voucher>&) {
+            return Result<std::optional<Vouched>>(std::nullopt);
+        };
 };
 
 /// Not thread-safe. Kernel, Book and Settings outlive it.
@@ -119,6 +133,8 @@ class Session {
     /// Why it has ended, for people; empty if the peer ended it without a word.
     [[nodiscard]] const std::string& reason() const { return reason_; }
     [[nodiscard]] const Counters& counters() const { return counters_; }
+    /// Who vouches for the peer, as it has shown on this channel.
+    [[nodiscard]] const std::optional<Vouched>& vouched() const { return vouched_; }
 
   private:
     using Cookies = std::vector<std::uint64_t>;
@@ -147,6 +163,8 @@ class Session {
     /// Of the book; null if that is full, or has forgotten what this channel has agreed on.
     Pair* pair();
     Messages refuse(PeerRefused::Why why, std::string text);
+    /// What to refuse it with, if it is not believed to be who it is.
+    Messages believe(const std::vector<Voucher>& shown);
     std::vector<Provable> connections();
     /// Made once for each connection; null if it has ended.
     const Proofs* proofs_of(const Provable& connection);
@@ -171,6 +189,7 @@ class Session {
     std::string reason_;
     std::optional<PairPart> own_;  ///< this end's part, once the pair has been opened
     Counters counters_;
+    std::optional<Vouched> vouched_;
     std::uint32_t batch_ = 0;                        ///< the last that this end has proved
     std::uint32_t peer_batch_ = 0;                   ///< the last that the peer has
     std::map<std::uint64_t, Proofs> proofs_;         ///< by cookie

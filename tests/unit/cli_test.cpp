@@ -611,6 +611,10 @@ TEST_F(Cli, Status) {
         "deprecated":false,"held":true,"gateway":"192.0.2.254"}],
         "connections":{"all":3,"moving":1,"waiting":1},
         "stuck":[{"local":"192.0.2.1","remote":"192.0.2.9","what":"not-native","why":"lost"}],
+        "vouchers":[{"server":"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+        "failures":1,"since":1699990000,"expires":1700000000,"why":"refused"},
+        {"server":"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcde0",
+        "failures":0,"why":"the server does not vouch for this host"}],
         "counters":{"commands":1}}})";
     EXPECT_EQ(run({"status"}), 0);
     EXPECT_TRUE(said("1, for 3 min 20 s"));
@@ -619,6 +623,8 @@ TEST_F(Cli, Status) {
     EXPECT_TRUE(said("not possible natively"));
     EXPECT_TRUE(said("192.0.2.7: no daemon was reached (refused)"));
     EXPECT_TRUE(said("next attempt in 1 min 0 s"));
+    EXPECT_TRUE(said("cdef vouches for this host until 2023-11-14 22:13:20 UTC (refused)"));
+    EXPECT_TRUE(said("cde0 does not (the server does not vouch for this host)"));
     EXPECT_EQ(asked_, nlohmann::json({{"command", "status"}}));
     EXPECT_EQ(run_json({"status"}, "status")["status"]["up_s"], 200);
 }
@@ -642,6 +648,12 @@ TEST_F(Cli, Pairs) {
     EXPECT_TRUE(said("2001:db8::1"));
     EXPECT_TRUE(said("17 10.0.0.1:5 -> 192.0.2.1:80, idle, pair key exclusive"));
     EXPECT_EQ(run_json({"pairs"}, "pairs")["pairs"][0]["trust"], "pinned");
+    const auto pinned = daemon_->find("\"pinned\"");
+    daemon_->replace(pinned, 8,
+                     R"("vouched","vouched":{"server":")" + host + R"(","expires":1700000000})");
+    EXPECT_EQ(run({"pairs"}), 0);
+    EXPECT_TRUE(said("vouched; " + host + " vouches for it until 2023-11-14 22:13:20 UTC"));
+    EXPECT_EQ(run_json({"pairs"}, "pairs")["pairs"][0]["trust"], "vouched");
     daemon_ = R"({"pairs":[]})";
     EXPECT_EQ(run({"pairs"}), 0);
     EXPECT_TRUE(said("no pairs"));

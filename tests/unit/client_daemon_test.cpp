@@ -69,8 +69,10 @@ port = 9
 exclusive = false
 require = "listed"
 retry_seconds = 7
+vouching_servers = ["0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"]
 [servers]
 accept_of_peers = false
+vouchers = false
 ticket_hours = 2
 [[server]]
 name = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
@@ -98,6 +100,8 @@ lines = 7
     EXPECT_FALSE(config->peers.exclusive);
     EXPECT_EQ(config->peers.retry, std::chrono::seconds(7));
     EXPECT_EQ(config->trust.require, TrustConfig::Require::Listed);
+    EXPECT_THAT(config->trust.vouching, testing::ElementsAre(config->servers.at(0).place.host));
+    EXPECT_FALSE(config->vouchers);
     EXPECT_FALSE(config->accept_servers);
     EXPECT_EQ(config->tickets, std::chrono::hours(2));
     ASSERT_THAT(config->servers, SizeIs(1));
@@ -135,7 +139,10 @@ TEST(ClientConfig, MistakesAreNamedWithTheirLine) {
     EXPECT_THAT(wrong("[[server]]\nname = \"me\"\n"), HasSubstr("file:2: name must be 64"));
     EXPECT_THAT(wrong("[[server]]\naddress = \"192.0.2.1\"\n"), HasSubstr("needs its name"));
     EXPECT_THAT(wrong("[[server]]\ntoken_file = \"/nonexistent\"\n"), HasSubstr("file:2:"));
-    EXPECT_THAT(wrong("[peers]\nrequire = \"all\"\n"), HasSubstr("any, pinned, listed"));
+    EXPECT_THAT(wrong("[peers]\nrequire = \"all\"\n"), HasSubstr("any, vouched, pinned, listed"));
+    EXPECT_THAT(wrong("[peers]\nrequire = \"vouched\"\n"), HasSubstr("needs vouching_servers"));
+    EXPECT_THAT(wrong("[peers]\nvouching_servers = [\"me\"]\n"), HasSubstr("64 hexadecimal"));
+    EXPECT_THAT(wrong("[peers]\nvouching_servers = \"me\"\n"), HasSubstr("must be a list"));
 }
 
 // ---- Table and moves ----

@@ -38,7 +38,9 @@ class TrustTest : public testing::Test {
         config.listed = dir.at("hosts");
         config.pins = dir.at("pins");
     }
-    Trust load() { return std::move(*Trust::load(config)); }
+    Trust load() {
+        return std::move(*Trust::load(config, [this] { return now; }));
+    }
     [[nodiscard]] std::string why_not(const Name& name, const char* there) {
         const auto checked = load().check(name, make_address(there));
         return checked ? "" : checked.error().message;
@@ -48,13 +50,14 @@ class TrustTest : public testing::Test {
     TrustConfig config;
     const Name one{{1}};
     const Name two{{2}};
+    std::chrono::sys_seconds now{std::chrono::hours(500'000)};
     const boost::asio::ip::address somewhere = make_address("198.51.100.1");
 };
 
 TEST_F(TrustTest, PinsAreKept) {
     auto trust = load();
     EXPECT_EQ(trust.of(one), Trusted::FirstUse);
-    ASSERT_TRUE(trust.pin(one, somewhere));
+    ASSERT_TRUE(trust.pin(one, somewhere, false));
     EXPECT_EQ(trust.of(one), Trusted::Pinned);
     EXPECT_EQ(load().of(one), Trusted::Pinned);
     EXPECT_EQ(why_not(one, "198.51.100.1"), "");
@@ -62,7 +65,7 @@ TEST_F(TrustTest, PinsAreKept) {
 }
 
 TEST_F(TrustTest, AnotherHostAtAPinnedPlaceIsRefused) {
-    ASSERT_TRUE(load().pin(one, somewhere));
+    ASSERT_TRUE(load().pin(one, somewhere, false));
     EXPECT_THAT(why_not(two, "198.51.100.1"), HasSubstr("was " + one.to_string()));
     EXPECT_TRUE(load().check(two, std::nullopt)) << "not reached there by this host";
     dir.write("hosts", two.to_string() + "\n");
@@ -71,7 +74,7 @@ TEST_F(TrustTest, AnotherHostAtAPinnedPlaceIsRefused) {
 
 TEST_F(TrustTest, APinGoesAlongWithItsHost) {
     auto trust = load();
-    ASSERT_TRUE(trust.pin(one, somewhere));
+    ASSERT_TRUE(trust.pin(one, somewhere, false));
     ASSERT_TRUE(trust.moved(one, make_address("198.51.100.9")));
     EXPECT_EQ(why_not(two, "198.51.100.1"), "");
     EXPECT_NE(why_not(two, "198.51.100.9"), "");
@@ -79,13 +82,92 @@ TEST_F(TrustTest, APinGoesAlongWithItsHost) {
 
 TEST_F(TrustTest, PrivatePlacesBelongToNobody) {
     for (const auto* there : {"192.168.1.1", "10.0.0.1", "172.16.0.1", "100.64.0.1", "fd00::1"}) {
-        ASSERT_TRUE(load().pin(one, make_address(there)));
+        ASSERT_TRUE(load().pin(one, make_address(there), false));
         EXPECT_EQ(why_not(two, there), "") << there;
     }
 }
 
+/// Two servers, of which one is trusted to vouch for hosts.
+class VouchedTest : public TrustTest {
+  protected:
+    VouchedTest() {
+        config.vouching = {server.name()};
+        config.require = TrustConfig::Require::Vouched;
+    }
+    [[nodiscard]] std::vector<Voucher> vouchers(const Name& name) const {
+        return {*vouch(server, name, now, now + std::chrono::hours(1))};
+    }
+    /// Why it may not be spoken with; empty if it may.
+    [[nodiscard]] std::string refusal(const Trust& trust, const Name& name,
+                                      const std::vector<Voucher>& shown,
+                                      const char* there = "198.51.100.1") const {
+        const auto before = trust.check(name, make_address(there));
+        const auto after = trust.admit(name, trust.vouched(name, shown));
+        return !before ? before.error().message : !after ? after.error().message : "";
+    }
+
+    Identity server = std::move(*Identity::create());
+};
+
+TEST_F(VouchedTest, PolicyCanDemandAVoucher) {
+    auto trust = load();
+    EXPECT_EQ(refusal(trust, one, vouchers(one)), "");
+    EXPECT_THAT(refusal(trust, one, {}), HasSubstr("(it has shown no voucher): have one do so"));
+    EXPECT_THAT(refusal(trust, one, vouchers(two)), HasSubstr("not signed"));
+    EXPECT_EQ(trust.of(one, true), Trusted::Vouched);
+    config.vouching = {two};
+    ASSERT_TRUE(trust.reload(config));
+    EXPECT_THAT(refusal(trust, one, vouchers(one)), HasSubstr("servers not trusted here"));
+    dir.write("hosts", one.to_string() + "\n");
+    EXPECT_EQ(refusal(load(), one, {}), "") << "listed is more";
+}
+
+TEST_F(VouchedTest, AVoucherIsLessThanToHaveBeenMet) {
+    config.require = TrustConfig::Require::Pinned;
+    EXPECT_THAT(refusal(load(), one, vouchers(one)), HasSubstr("not known"));
+    ASSERT_TRUE(load().pin(one, somewhere, false));
+    EXPECT_EQ(load().of(one, true), Trusted::Pinned);
+    config.require = TrustConfig::Require::Vouched;
+    EXPECT_EQ(refusal(load(), one, {}), "");
+}
+
+TEST_F(VouchedTest, WhoWasTakenForAVoucherNeedsOneAgain) {
+    ASSERT_TRUE(load().pin(one, somewhere, true));
+    EXPECT_EQ(dir.read("pins").substr(dir.read("pins").find('\n') + 1),
+              one.to_string() + " 198.51.100.1 vouched\n");
+    EXPECT_EQ(load().of(one), Trusted::FirstUse);
+    EXPECT_THAT(refusal(load(), one, {}), HasSubstr("no voucher"));
+    EXPECT_EQ(refusal(load(), one, vouchers(one)), "");
+    // Whoever takes it without one has met it.
+    ASSERT_TRUE(load().pin(one, std::nullopt, false));
+    EXPECT_EQ(load().of(one), Trusted::Pinned);
+    ASSERT_TRUE(load().pin(one, std::nullopt, true));
+    EXPECT_EQ(load().of(one), Trusted::Pinned) << "and does not forget it";
+}
+
+TEST_F(VouchedTest, NoVoucherHelpsAgainstAPin) {
+    for (const bool by_voucher : {false, true}) {
+        ASSERT_TRUE(load().pin(one, somewhere, by_voucher));
+        EXPECT_THAT(refusal(load(), two, vouchers(two)), HasSubstr("was " + one.to_string()));
+        std::filesystem::remove(dir.at("pins"));
+    }
+}
+
+TEST_F(VouchedTest, ThoseThatWereVouchedForAreForgottenFirst) {
+    auto file = one.to_string() + " -\n";
+    for (std::size_t i = 1; i < Trust::kMaxPins; i++) {
+        const Name name({7, static_cast<std::uint8_t>(i), static_cast<std::uint8_t>(i >> 8)});
+        file += name.to_string() + " - vouched\n";
+    }
+    dir.write("pins", file);
+    auto trust = load();
+    ASSERT_TRUE(trust.pin(two, somewhere, true));
+    EXPECT_EQ(trust.pins(), Trust::kMaxPins);
+    EXPECT_EQ(trust.of(one), Trusted::Pinned);
+}
+
 TEST_F(TrustTest, PolicyCanDemandMore) {
-    ASSERT_TRUE(load().pin(one, somewhere));
+    ASSERT_TRUE(load().pin(one, somewhere, false));
     config.require = TrustConfig::Require::Pinned;
     EXPECT_EQ(why_not(one, "198.51.100.1"), "");
     EXPECT_THAT(why_not(two, "198.51.100.2"), HasSubstr("not known"));
@@ -108,7 +190,7 @@ TEST_F(TrustTest, MistakesAreNamedWithTheirLine) {
 TEST_F(TrustTest, PinsThatCannotBeWrittenAreKnownAllTheSame) {
     auto trust = load();
     std::filesystem::remove_all(dir.path());
-    EXPECT_FALSE(trust.pin(one, somewhere));
+    EXPECT_FALSE(trust.pin(one, somewhere, false));
     EXPECT_EQ(trust.of(one), Trusted::Pinned);
 }
 
@@ -134,7 +216,7 @@ struct End {
     void start(std::uint16_t port) {
         config.port = port;
         config.listen[0].port(port);
-        trust = std::make_unique<Trust>(std::move(*Trust::load(trusting)));
+        trust = std::make_unique<Trust>(std::move(*Trust::load(trusting, [this] { return now; })));
         table = std::move(
             *Table::over(io, quiet(), fake::make_transport(kernel), fake::make_events(kernel)));
         prover = std::make_unique<Prover>(*table);
@@ -171,6 +253,7 @@ struct End {
     Host host;
     fake::Kernel kernel;
     TrustConfig trusting;
+    std::chrono::sys_seconds now{std::chrono::hours(500'000)};
     PeerConfig config;
     Settings settings;
     Book book;
@@ -388,6 +471,82 @@ TEST_F(PeersTest, WhoIsNotTrustedIsRefused) {
         EXPECT_EQ(b.peers->counters().refused, 1);
         EXPECT_THAT(a.peers->attempts().at(b.here).why, HasSubstr("not trusted"));
         EXPECT_THAT(b.key_operations(), IsEmpty());
+    });
+}
+
+/// Two clients, and a server whose vouchers they want to see.
+class VouchedPeersTest : public PeersTest {
+  protected:
+    VouchedPeersTest() {
+        for (auto* end : {&a, &b}) {
+            end->trusting.require = TrustConfig::Require::Vouched;
+            end->trusting.vouching = {server.name()};
+            end->settings.vouchers = [this, end] { return vouchers(end->host.name()); };
+        }
+    }
+    [[nodiscard]] std::vector<Voucher> vouchers(const Name& name) const {
+        return {*vouch(server.identity, name, start, start + std::chrono::hours(1))};
+    }
+    /// A does not get to B.
+    asio::awaitable<void> refused() {
+        a.config.retry = seconds(100);
+        a.peers->reconfigure(a.config);
+        a.peers->on_batch(true);
+        co_await until([this] {
+            const auto& attempts = a.peers->attempts();
+            return attempts.contains(b.here) && attempts.at(b.here).failures == 1;
+        });
+    }
+
+    Host server;
+    const std::chrono::sys_seconds start = a.now;
+};
+
+TEST_F(VouchedPeersTest, WhoHaveNeverMetAgree) {
+    run([this]() -> asio::awaitable<void> {
+        a.peers->on_batch(true);
+        co_await until([this] { return agreed(); });
+        EXPECT_EQ(a.book.find(b.host.name())->vouched->by, server.name());
+        EXPECT_EQ(a.trust->of(b.host.name()), Trusted::FirstUse) << "it has to show it again";
+        EXPECT_EQ(a.peers->counters().vouched, 1);
+        EXPECT_EQ(b.peers->counters().vouched, 1);
+    });
+}
+
+TEST_F(VouchedPeersTest, AnotherHostsVoucherIsRefused) {
+    a.settings.vouchers = [this] { return vouchers(b.host.name()); };
+    run([this]() -> asio::awaitable<void> {
+        co_await refused();
+        EXPECT_EQ(b.peers->counters().refused, 1);
+        EXPECT_EQ(b.peers->counters().vouchers_bad, 1);
+        EXPECT_THAT(a.peers->attempts().at(b.here).why, HasSubstr("no server that is trusted"));
+        EXPECT_THAT(b.key_operations(), IsEmpty());
+        EXPECT_EQ(b.trust->pins(), 0);
+    });
+}
+
+TEST_F(VouchedPeersTest, WhoHasNoVoucherIsRefusedByWhoHasConnected) {
+    b.settings.vouchers = [] { return std::vector<Voucher>(); };
+    run([this]() -> asio::awaitable<void> {
+        co_await refused();
+        EXPECT_EQ(a.peers->counters().refused, 1);
+        EXPECT_EQ(a.peers->counters().vouchers_bad, 0);
+        EXPECT_THAT(a.peers->attempts().at(b.here).why, HasSubstr("have one do so"));
+        EXPECT_THAT(a.key_operations(), IsEmpty());
+    });
+}
+
+TEST_F(VouchedPeersTest, TheChannelEndsWithTheVoucher) {
+    a.config.retry = milliseconds(1);
+    run([this]() -> asio::awaitable<void> {
+        a.peers->on_batch(true);
+        co_await until([this] { return agreed(); });
+        a.now = b.now = start + std::chrono::hours(1) + kClocks + seconds(1);
+        connect_again();
+        // What B is told on the old channel does not count, and the next one needs a voucher.
+        co_await until([this] { return b.peers->counters().refused > 0; });
+        EXPECT_EQ(b.book.owner(28), std::nullopt);
+        EXPECT_TRUE(agreed()) << "the pair stays";
     });
 }
 

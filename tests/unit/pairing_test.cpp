@@ -233,6 +233,68 @@ TEST_F(Pairing, TicketsGoToTheOtherEnd) {
     EXPECT_THAT(b.pair(kOpener).tickets, ElementsAre(Ticket{{1}, kAccepter, at_a.id(), {}, {}}));
 }
 
+/// A voucher, by which a peer is told from others here.
+Voucher voucher(std::uint8_t server) {
+    return {{server}, {}, {}, {}};
+}
+
+/// Takes those that show this one.
+auto who_shows(const Voucher& wanted) {
+    return [wanted](const ChannelView&, const std::vector<Voucher>& shown) {
+        return std::ranges::find(shown, wanted) != shown.end()
+                   ? Result<std::optional<Vouched>>(Vouched{Name({9}), {}})
+                   : tcpmigrate::make_error(EACCES, "nobody vouches for it");
+    };
+}
+
+TEST_F(Pairing, EachIsShownTheOthersVouchers) {
+    a.settings.vouchers = [] { return std::vector{voucher(1)}; };
+    b.settings.vouchers = [] { return std::vector{voucher(2), voucher(3)}; };
+    a.settings.believed = who_shows(voucher(3));
+    b.settings.believed = who_shows(voucher(1));
+    talk(a.session->start());
+    EXPECT_EQ(b.session->state(), Session::State::Open) << b.session->reason();
+    for (const auto& [session, pair] : {std::pair(a.session.get(), &a.pair(kAccepter)),
+                                        std::pair(b.session.get(), &b.pair(kOpener))}) {
+        EXPECT_EQ(session->vouched(), (Vouched{Name({9}), {}}));
+        EXPECT_EQ(pair->vouched, session->vouched());
+    }
+}
+
+TEST_F(Pairing, AnOpenerThatIsNotBelievedGetsNothing) {
+    a.settings.vouchers = [] { return std::vector{voucher(1)}; };
+    b.settings.believed = who_shows(voucher(2));
+    talk(a.session->start());
+    EXPECT_TRUE(b.session->ended());
+    EXPECT_EQ(b.session->reason(), "nobody vouches for it");
+    EXPECT_THAT(a.session->reason(), StartsWith("no server that is trusted there vouches"));
+    EXPECT_EQ(b.kernel.exported, 0) << "its proofs are not even looked at";
+    EXPECT_EQ(b.book.find(kOpener), nullptr);
+    EXPECT_THAT(keys, IsEmpty());
+}
+
+TEST_F(Pairing, AnAccepterThatIsNotBelievedGetsNothing) {
+    a.settings.believed = who_shows(voucher(2));
+    talk(a.session->start());
+    EXPECT_TRUE(a.session->ended());
+    EXPECT_TRUE(b.session->ended());
+    EXPECT_EQ(a.book.owner(1001), std::nullopt);
+    EXPECT_FALSE(a.pair(kAccepter).agreed());
+    EXPECT_THAT(keys, ElementsAre("b1+")) << "which nobody uses";
+}
+
+TEST_F(Pairing, WhoIsVouchedForNoMoreIsSoInThePairAsWell) {
+    b.settings.vouchers = [] { return std::vector{voucher(2)}; };
+    a.settings.believed = who_shows(voucher(2));
+    talk(a.session->start());
+    EXPECT_TRUE(a.pair(kAccepter).vouched);
+    a.settings.believed = Settings().believed;
+    meet();
+    connect(2);
+    talk(a.session->start());
+    EXPECT_FALSE(a.pair(kAccepter).vouched);
+}
+
 TEST_F(Pairing, AnotherChannelKeepsThePair) {
     talk(a.session->start());
     const auto id = a.pair(kAccepter).id();
