@@ -54,39 +54,47 @@ class _Daemon:
 
 
 class Server(_Daemon):
-    """mobility-server, which takes everybody with the token; several of a host have a port each."""
+    """mobility-server, which takes everybody with the token; several of a host have a port each.
+
+    more: further sections of its configuration.
+    """
 
     name = "mobility-server"
 
-    def __init__(self, host: Host, port: int = SERVER_PORT) -> None:
+    def __init__(self, host: Host, port: int = SERVER_PORT, more: str = "") -> None:
         super().__init__(host, f"{self.name}-{port}")
         self.port = port
-        tokens = self.home / "tokens"
-        tokens.write_text(f"{TOKEN}\n")
-        tokens.chmod(0o600)
+        self.tokens = self.home / "tokens"
+        self.enrolled = self.home / "enrolled"
+        self.tokens.write_text(f"{TOKEN}\n")
+        self.tokens.chmod(0o600)
         self.config.write_text(f"""
 [server]
 listen = ["[::]:{port}"]
 identity = "{self.home}/identity.pem"
 [admission]
 hosts = "{self.home}/hosts"
-tokens = "{tokens}"
-enrolled = "{self.home}/enrolled"
+tokens = "{self.tokens}"
+enrolled = "{self.enrolled}"
 [log]
 level = "debug"
-""")
+""" + more)
         self.start()
         programs.listening(host, port, self.child)
 
 
 class Client(_Daemon):
-    """mobility-client on a host, with the lab's servers."""
+    """mobility-client on a host, with the lab's servers.
+
+    peers: further settings of that section; more: further sections.
+    """
 
     name = "mobility-client"
 
-    def __init__(self, host: Host, *servers: Server, more: str = "") -> None:
+    def __init__(self, host: Host, *servers: Server, peers: str = "", more: str = "") -> None:
         super().__init__(host)
         self.control = self.home / "control"
+        self.listed = self.home / "hosts"
         token = self.home / "token"
         token.write_text(f"{TOKEN}\n")
         # A lab's links are veth pairs.
@@ -99,7 +107,8 @@ socket = "{self.control}"
 kind = "veth"
 [peers]
 pins = "{self.home}/pins"
-listed = "{self.home}/hosts"
+listed = "{self.listed}"
+{peers}
 [log]
 level = "debug"
 """ + "".join(f"""

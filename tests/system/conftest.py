@@ -162,11 +162,11 @@ def make_lab(request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
 
 @pytest.fixture
 def daemons(make_lab: Callable[..., Any]) -> Iterator[Callable[..., Daemons]]:
-    """Makes Daemons: daemons(at, servers=1, b=True). A test that fails shows what they have said."""
+    """Makes Daemons: daemons(at, servers=1, b=True, vouching=""). A test that fails shows what they have said."""
     made: list[Daemons] = []
 
-    def make(at: dict[str, str], servers: int = 1, b: bool = True) -> Daemons:
-        made.append(Daemons(make_lab(rtt=RTT, at=at, migrator=nobody), servers, b))
+    def make(at: dict[str, str], servers: int = 1, b: bool = True, vouching: str = "") -> Daemons:
+        made.append(Daemons(make_lab(rtt=RTT, at=at, migrator=nobody), servers, b, vouching))
         return made[-1]
 
     yield make

@@ -11,13 +11,18 @@ GLOBAL, INSIDE = {"a": "g2", "b": "g1"}, {"a": "n1", "b": "g1"}
 
 
 class Daemons:
-    """A lab with so many servers on S, and clients on A and maybe B."""
+    """A lab with so many servers on S, and clients on A and maybe B.
 
-    def __init__(self, lab: Lab, servers: int, b: bool) -> None:
+    vouching: this section is in the servers' configuration, and the clients take only hosts that they vouch for.
+    """
+
+    def __init__(self, lab: Lab, servers: int, b: bool, vouching: str = "") -> None:
         self.lab = lab
-        self.servers = [Server(lab.s, SERVER_PORT + 100 * i) for i in range(servers)]
-        self.a = Client(lab.a, *self.servers)
-        self.b = Client(lab.b, *self.servers) if b else None
+        self.servers = [Server(lab.s, SERVER_PORT + 100 * i, vouching) for i in range(servers)]
+        names = [server.identity() for server in self.servers]
+        peers = f'require = "vouched"\nvouching_servers = {names}' if vouching else ""
+        self.a = Client(lab.a, *self.servers, peers=peers)
+        self.b = Client(lab.b, *self.servers, peers=peers) if b else None
 
     @property
     def clients(self) -> list[Client]:
