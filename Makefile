@@ -52,11 +52,11 @@ $(B)/$(1)/$(notdir $(4)): $(B)/src/$(3).stamp $(B)/$(1)/.config
 	@[ $(4) = $(notdir $(4)) ] || cp -f $(B)/$(1)/$(4) $$@
 	@touch $$@
 endef
-$(eval $(call kernel,uml,um,linux,linux,lab uml tcp-migrate debug))
-$(eval $(call kernel,uml-plain,um,linux,linux,lab uml tcp-migrate))
+$(eval $(call kernel,uml,um,linux,linux,lab uml tcp-migrate kunit debug))
+$(eval $(call kernel,uml-plain,um,linux,linux,lab uml tcp-migrate kunit))
 $(eval $(call kernel,uml-vanilla,um,linux-vanilla,linux,lab uml))
-$(eval $(call kernel,qemu-smp,x86_64,linux,arch/x86/boot/bzImage,lab qemu-smp tcp-migrate debug-smp))
-$(eval $(call kernel,qemu,x86_64,linux,arch/x86/boot/bzImage,lab qemu-smp bench tcp-migrate))
+$(eval $(call kernel,qemu-smp,x86_64,linux,arch/x86/boot/bzImage,lab qemu-smp tcp-migrate kunit debug-smp))
+$(eval $(call kernel,qemu,x86_64,linux,arch/x86/boot/bzImage,lab qemu-smp bench tcp-migrate kunit))
 $(eval $(call kernel,qemu-vanilla,x86_64,linux-vanilla,arch/x86/boot/bzImage,lab qemu-smp bench))
 
 # On emulated CPUs KASAN looks at what TCP does, there and in what it calls for
@@ -72,6 +72,34 @@ qemu-smp: $(B)/qemu-smp/bzImage ## patched kernel for QEMU with several CPUs
 qemu: $(B)/qemu/bzImage ## patched kernel for QEMU without checkers, to be measured
 qemu-vanilla: $(B)/qemu-vanilla/bzImage ## unpatched kernel of the same configuration
 vanilla: $(B)/uml-vanilla/linux ## unpatched UML kernel of the same configuration
+
+# ---- Debian packages ----
+
+# Debian's own configurations: amd64 for any machine, cloud-amd64 for virtual ones.
+FLAVOUR ?= amd64
+# DEBUG_INFO=1: debug information, and BTF of it.
+DEBUG_INFO ?=
+KDEB := $(B)/deb/$(FLAVOUR)$(if $(DEBUG_INFO),-debug)
+
+$(KDEB)/.config: $(P)/configure.sh $(CONFIGS) | $(B)/src/linux.stamp
+	$(P)/configure.sh --from /usr/src/linux-config-6.12/config.amd64_none_$(FLAVOUR).xz \
+		x86_64 $(B)/src/linux $(KDEB) tcp-migrate debian$(if $(DEBUG_INFO),-debug)
+	@touch $@
+
+# Kbuild leaves packages beside its directory. Headers for user space would replace Debian's
+# own; what is left of an earlier build goes. No ccache: the configuration that is installed
+# names the compiler.
+$(KDEB).stamp: $(B)/src/linux.stamp $(KDEB)/.config
+	rm -f $(foreach end,_ -dbg_,$(B)/deb/linux-*-tcp-migrate-$(notdir $(KDEB))$(end)*.deb)
+	+$(MAKE) -s --no-print-directory -j$(JOBS) KDEB_CHANGELOG_DIST=bookworm LOCALVERSION=-tcp-migrate-$(notdir $(KDEB)) \
+		-C $(B)/src/linux O=$(abspath $(KDEB)) ARCH=x86_64 bindeb-pkg
+	rm -f $(B)/deb/linux-libc-dev_* $(B)/deb/linux-upstream_*
+	@touch $@
+
+.PHONY: kernel-deb kernel-deb-deps
+kernel-deb-deps:
+	@netns-lab/install-deps.sh kernel-deb $(if $(DEBUG_INFO),debug-info)
+kernel-deb: kernel-deb-deps $(KDEB).stamp ## Debian packages of the kernel in build/deb; FLAVOUR=amd64 or cloud-amd64
 
 # ---- user space ----
 

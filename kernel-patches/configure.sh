@@ -4,9 +4,17 @@
 # Configures a kernel build directory from fragments, and checks that every
 # line of them was taken.
 #
-#   configure.sh ARCH TREE BUILD FRAGMENT...     (fragments by name, as "lab")
+#   configure.sh [--from CONFIG.xz] ARCH TREE BUILD FRAGMENT...
+#
+# Fragments are named as "lab". They change the given configuration, or else are
+# all that is switched on.
 
 set -eu
+from=
+if [ "$1" = --from ]; then
+	from=$2
+	shift 2
+fi
 arch=$1 tree=$(realpath "$2") build=$3
 shift 3
 here=$(cd "$(dirname "$0")" && pwd)
@@ -19,7 +27,11 @@ for name in "$@"; do
 done
 # Options that this arch or version does not have are no mistake, but one that
 # was switched on and is off in the end may be; the names are shown.
-make -s -C "$tree" O="$build" ARCH="$arch" allnoconfig >/dev/null
+if [ -n "$from" ]; then
+	xzcat "$from" >"$build/.config"
+else
+	make -s -C "$tree" O="$build" ARCH="$arch" allnoconfig >/dev/null
+fi
 cd "$build"
 # shellcheck disable=SC2086
 "$tree/scripts/kconfig/merge_config.sh" -m -O "$build" .config $files >/dev/null

@@ -3,6 +3,11 @@
 #
 # Installs what building, the lab and the tests need, on Debian 12. Does
 # nothing, and asks nothing of the network, if all of it is there.
+#
+#   install-deps.sh [SET...]
+#
+# Sets, beside what building needs: kernel-deb (to make Debian packages of the kernel),
+# debug-info (with debug information).
 
 set -eu
 
@@ -15,8 +20,21 @@ lab="iproute2 nftables conntrack ethtool tcpdump procps curl nginx openssh-clien
 	python3 python3-pytest python3-matplotlib python3-scapy python3-yaml python3-jsonschema"
 check="git shellcheck flake8 sparse clang-format clang-tidy spin"
 
+packages="$build $lab $check"
+[ $# = 0 ] || packages=$build
+for set in "$@"; do
+	case "$set" in
+	kernel-deb) packages="$packages debhelper linux-config-6.12 openssl" ;;
+	debug-info) packages="$packages dwarves" ;;
+	*)
+		echo "install-deps.sh: no set $set" >&2
+		exit 2
+		;;
+	esac
+done
+
 missing=
-for p in $build $lab $check; do
+for p in $packages; do
 	# "installed" in the third word: removed packages are known to dpkg as well.
 	case "$(dpkg-query -W -f '${Status}' "$p" 2>/dev/null)" in
 	"install ok installed") ;;
