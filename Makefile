@@ -109,6 +109,15 @@ tools: ## migrate-ctl, mobility-server and the unit tests
 	@cmake -S . -B $(B)/cmake -DCMAKE_BUILD_TYPE=RelWithDebInfo >/dev/null
 	@cmake --build $(B)/cmake -j $(JOBS)
 
+.PHONY: deb deb-deps
+deb-deps:
+	@netns-lab/install-deps.sh deb
+deb: deb-deps tools ## Debian packages of the programs in build/deb
+	rm -rf $(B)/deb/tools $(addprefix $(B)/deb/,migrate-ctl_* mobility-*.deb)
+	mkdir -p $(B)/deb/tools && cp -a debian docs $(B)/deb/tools/
+	cd $(B)/deb/tools && debian/rules binary BUILD=$(abspath $(B)/cmake) DEST=$(abspath $(B)/deb) \
+		COMMITS=$(shell git rev-list --count HEAD 2>/dev/null) >dh.log 2>&1 || { cat dh.log; exit 1; }
+
 # ---- tests ----
 
 .PHONY: test test-long demo bench lint clean

@@ -6,8 +6,8 @@
 #
 #   install-deps.sh [SET...]
 #
-# Sets, beside what building needs: kernel-deb (to make Debian packages of the kernel),
-# debug-info (with debug information).
+# Sets, beside what building needs: deb (to make Debian packages), kernel-deb (of the kernel,
+# too), debug-info (with debug information).
 
 set -eu
 
@@ -24,6 +24,7 @@ packages="$build $lab $check"
 [ $# = 0 ] || packages=$build
 for set in "$@"; do
 	case "$set" in
+	deb) packages="$packages debhelper" ;;
 	kernel-deb) packages="$packages debhelper linux-config-6.12 openssl" ;;
 	debug-info) packages="$packages dwarves" ;;
 	*)
