@@ -123,7 +123,8 @@ deb: deb-deps tools ## Debian packages of the programs in build/deb
 .PHONY: test test-long demo bench lint clean
 test: deps tools uml-plain uml qemu-smp $(B)/src/linux-vanilla.stamp ## all tests but the long ones
 	tests/run
-test-long: deps tools kernels vanilla ## all tests
+test-long: deps tools kernels vanilla deb ## all tests
+	$(MAKE) --no-print-directory kernel-deb FLAVOUR=cloud-amd64
 	tests/run --long
 demo: deps uml-plain tools ## a download that survives a move, with its picture
 	netns-lab/demo

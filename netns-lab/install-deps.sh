@@ -7,7 +7,7 @@
 #   install-deps.sh [SET...]
 #
 # Sets, beside what building needs: deb (to make Debian packages), kernel-deb (of the kernel,
-# too), debug-info (with debug information).
+# too), debug-info (with debug information), guide (to install them on emulated machines).
 
 set -eu
 
@@ -27,6 +27,7 @@ for set in "$@"; do
 	deb) packages="$packages debhelper" ;;
 	kernel-deb) packages="$packages debhelper linux-config-6.12 openssl" ;;
 	debug-info) packages="$packages dwarves" ;;
+	guide) packages="$packages debootstrap e2fsprogs qemu-system-x86" ;;
 	*)
 		echo "install-deps.sh: no set $set" >&2
 		exit 2
