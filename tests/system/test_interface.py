@@ -640,7 +640,7 @@ def test_retransmissions_in_vain_are_told(make_lab, first):
                 pair.say(pair.b, pair.a, 1000)
             pair.hear(pair.b, b"anybody there?")
         back = [("mig-confirm", "committed"), ("idle", "committed")] if first == "probe" else [("idle", "path-alive")]
-        assert story(seen) == [("mig-wait", "retries"), *back]
+        assert story(seen) == [("idle", "stalled"), ("mig-wait", "retries"), *back]
         pair.unharmed()
 
 

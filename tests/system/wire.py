@@ -8,6 +8,7 @@ the handshake, the tokens, and the sequence numbers at this moment. The MACs are
 written from docs/protocol.md and share nothing with the kernel's.
 """
 
+import functools
 import hashlib
 import hmac
 import ipaddress
@@ -173,13 +174,23 @@ class Pair:
         self.say(self.a, self.b, amount)
         self.say(self.b, self.a, amount)
 
+    @functools.cached_property
+    def _cookies(self) -> dict[str, int]:
+        """By host, of the ends that were asked for."""
+        return {}
+
     def conn(self, host: Host) -> dict[str, Any]:
-        """The kernel's view of it at one end, for the tuple as it began."""
-        # By both ports: the kernel may well give one port to connections to several.
-        ports = (self.port, self.listener.getsockname()[1])
-        found = [c for c in host.connections()
-                 if (c["local-port"], c["remote-port"]) == (ports if host is self.opener else ports[::-1])]
-        assert len(found) == 1, f"{host.name}: {found}"
+        """The kernel's view of it at one end; when it is first asked for, its ports are as they began."""
+        conns = host.connections()
+        if host.name not in self._cookies:
+            # By both ports: the kernel may well give one port to connections to several.
+            ports = (self.port, self.listener.getsockname()[1])
+            found = [c for c in conns
+                     if (c["local-port"], c["remote-port"]) == (ports if host is self.opener else ports[::-1])]
+            assert len(found) == 1, f"{host.name}: {found}"
+            self._cookies[host.name] = found[0]["cookie"]
+        found = [c for c in conns if c["cookie"] == self._cookies[host.name]]
+        assert len(found) == 1, f"{host.name}: {conns}"
         return found[0]
 
     def unharmed(self, moves: int = 0) -> None:
