@@ -4,7 +4,7 @@
 Every host and every box is a network namespace. A segment is a bridge in the
 namespace of the router it belongs to, which is also its gateway; a host's point
 of attachment to it is a veth pair with netem on both ends. All segments
-outside NAPTs belong to one router, "net".
+outside NAPTs belong to one router, "net". A NAPT may be inside another.
 
 A Host is attached, detached and moved; each time it gets a fresh address, a
 default route, and a rule that sends what carries the address by that way, so
@@ -517,8 +517,7 @@ class Lab:
     def _build(self) -> None:
         for name, seg in self.data["segment"].items():
             self._segments[name] = Segment(self.net, name, seg["v4"], seg["v6"])
-        for napt in self.data.get("napt", {}).values():
-            self._segments[napt["outer"]].reserve()
+            self._reserve(name)
         self.hosts = {name: Host(self, name) for name in self.data["host"]}
         batch(["ip"], [f"netns add {name}" for name in ("net", *self.hosts)])
         self.net.begin(_SYSCTLS | _ROUTER, *(line for s in self._segments.values() for line in s.build()))
@@ -529,29 +528,38 @@ class Lab:
             if self.enabled is not None and patched():
                 self.hosts[name].sysctl("net.tcp_migrate.enabled", self.enabled)
 
+    def _behind(self, place: str) -> list[str]:
+        """The NAPTs whose outer link is there, in the file's order."""
+        return [name for name, napt in self.data.get("napt", {}).items() if napt["outer"] == place]
+
+    def _reserve(self, place: str) -> None:
+        for _ in self._behind(place):
+            self._segments[place].reserve()
+
     def _napt(self, name: str, data: dict[str, Any]) -> None:
         box = self.boxes[name] = Box(self, name, Behaviour(**data.get("behaviour", {})))
         inner = self._segments[name] = Segment(box, name, data["v4"], data["v6"])
+        self._reserve(name)
         outer = self.segment(data["outer"])
         # The NAPTs' outer addresses follow from their order in the file.
-        index = 11 + list(self.data["napt"]).index(name)
+        index = 11 + self._behind(outer.name).index(name)
         v4, v6 = str(outer.net4[index]), str(outer.net6[index])
         dev, peer = f"to-{name}", f"wan-{name}"
         batch(["ip"], [f"netns add {name}"])
         box.begin(_SYSCTLS | _ROUTER, *inner.build(),
-                  f"link add {dev} type veth peer name {peer} netns net")
-        self.net.plain(peer)
+                  f"link add {dev} type veth peer name {peer} netns {outer.box.name}")
+        outer.box.plain(peer)
         box.plain(dev)
         link = Link(rate=data.get("rate", "1gbit"))
-        self.net.tc(link.netem(peer))
+        outer.box.tc(link.netem(peer))
         box.tc(link.netem(dev))
-        self.net.ip(f"link set {peer} master {outer.name} up", f"route add {inner.net6} via {v6}")
+        outer.box.ip(f"link set {peer} master {outer.name} up", f"route add {inner.net6} via {v6}")
         box.ip(f"link set {dev} up",
                f"addr add {v4}/{outer.net4.prefixlen} dev {dev}",
                f"addr add {v6}/{outer.net6.prefixlen} dev {dev} nodad",
                f"route add default via {outer.gw4}", f"route add ::/0 via {outer.gw6}")
         box.linked(dev)
-        self.net.linked(peer, outer.name)
+        outer.box.linked(peer, outer.name)
         box.behave()
 
     def close(self) -> None:
