@@ -146,14 +146,17 @@ std::string voucher_text(const json& one) {
 
 void print_pair(std::ostream& out, const json& pair) {
     const auto resume = pair.value("resume", json::object());
+    const auto state = text(resume, "state");
+    const auto verdict = text(resume, "verdict");
     out << text(pair, "host") << '\n';
     std::vector<std::vector<std::string>> rows{
         {"  trust", trust_text(pair)},
-        {"  state", !flag(pair, "agreed")                ? "not agreed yet"
-                    : text(resume, "state") == "settled" ? "agreed, all connections go on"
-                    : text(resume, "state") == "told"    ? "a server has told where the peer is"
-                                                         : "a move was reported"}};
-    if (const auto verdict = text(resume, "verdict"); !verdict.empty()) {
+        {"  state", !flag(pair, "agreed") ? "not agreed yet"
+                    : state == "told"     ? "a server has told where the peer is"
+                    : state != "settled"  ? "a move was reported"
+                    : verdict.empty()     ? "agreed, all connections go on"
+                                          : "the peer has reported a move"}};
+    if (!verdict.empty()) {
         rows.push_back({"  verdict", verdict});
     }
     if (flag(pair, "agreed")) {

@@ -24,6 +24,8 @@ constexpr std::chrono::seconds kLongestAgain(60);
 constexpr std::chrono::milliseconds kSlack(200);
 constexpr std::chrono::minutes kTriedWindow(1);
 constexpr std::chrono::seconds kJustArrived(30);
+/// At a place that a server has told: a peer may be much farther than the server.
+constexpr std::chrono::seconds kAway(3);
 /// A server has its own channel look as slow as it likes.
 constexpr std::chrono::seconds kLongestRtt(1);
 
@@ -129,10 +131,18 @@ void Resumer::on_event(const Connection& connection) {
         arrived_.erase(connection.cookie);
     } else if (owner && connection.reason == Reason::Committed) {
         arrived_[connection.cookie] = hands_.now();
+        if (const auto state = states_.find(*owner); state != states_.end()) {
+            state->second.asked = false;
+            state->second.verdict.clear();
+        }
     } else if (owner && connection.reason == Reason::Stalled) {
         stalled_.insert(connection.cookie);
     }
     for (auto& [peer, state] : states_) {
+        if (connection.state == ConnectionState::None ||
+            connection.state == ConnectionState::Idle) {
+            state.away.erase(connection.cookie);
+        }
         if (state.pending.contains(connection.cookie)) {
             touched_.insert(peer);
             if (connection.state == ConnectionState::None || has_failed(connection.reason)) {
@@ -191,7 +201,7 @@ void Resumer::evaluate(const Name& peer, bool always) {
             give_up_if_still(known->second);
             settle(*pair, known->second);
             const auto& state = known->second;
-            if (!state.trying && state.tried.empty() && state.others.empty()) {
+            if (!state.trying && !state.asked && state.tried.empty() && state.others.empty()) {
                 states_.erase(known);
             }
         }
@@ -237,6 +247,8 @@ void Resumer::give_up_if_still(State& state) {
 
 /// The connections go on.
 void Resumer::settle(const Pair& pair, State& state) {
+    state.away.clear();
+    state.back.reset();
     if (!state.reported || state.trying) {
         return;
     }
@@ -310,6 +322,7 @@ void Resumer::handle(const Servers::Key& key, const Ask& ask) {
                key.server.host.to_string());
     if (hands_.say({key.server, report->after}, *report)) {
         counters_.reports++;
+        states_[known->first].asked = true;
     }
     if (ask.hint) {
         try_hint(key, ask, known->first, known->second);
@@ -442,6 +455,11 @@ bool Resumer::send_there(const Connection& connection, const Notice& notice, con
         return false;
     }
     state.pending.insert(connection.cookie);
+    // A trial of a connection without a path keeps it from its peer just as well.
+    if (is_unsettled(connection) && target != connection.remote.address) {
+        state.away.insert(connection.cookie);
+        state.back = state.back.value_or(std::max(hands_.now() + kAway, *state.until));
+    }
     return true;
 }
 
@@ -458,6 +476,27 @@ void Resumer::finish(State& state, bool resumed) {
     if (resumed) {
         state.others.clear();
     }
+}
+
+void Resumer::go_back(const Pair& pair, State& state) {
+    state.back.reset();
+    finish(state, false);
+    for (const auto* connection : connections(pair)) {
+        if (!state.away.contains(connection->cookie) || !is_unsettled(*connection)) {
+            continue;
+        }
+        tcpmigrate::MigrateRequest request;
+        request.name = tcpmigrate::Cookie{connection->cookie};
+        request.new_local.address = connection->new_local.address;
+        request.new_remote.address = connection->remote.address;
+        request.new_remote.port = connection->remote.port;
+        const auto begun = hands_.migrate(request);
+        log_->info("event=back connection={} place={} error=\"{}\"", connection->cookie,
+                   to_asio(connection->remote.address).to_string(),
+                   begun ? "" : begun.error().message);
+    }
+    state.away.clear();
+    try_others(pair, state);
 }
 
 void Resumer::try_others(const Pair& pair, State& state) {
@@ -477,7 +516,8 @@ void Resumer::handle(const Servers::Key& key, const Verdict& verdict) {
     log_->info("event=verdict peer={} server={} what={}", known->first.to_string(),
                key.server.host.to_string(), to_string(verdict.what));
     const auto state = states_.find(known->first);
-    if (state != states_.end() && state->second.reported) {
+    // Nothing is unsettled at an end whose peer alone has moved: the peer is what is missed.
+    if (state != states_.end() && (state->second.reported || state->second.asked)) {
         state->second.verdict = to_string(verdict.what);
     }
 }
@@ -494,6 +534,7 @@ std::optional<Resumer::Time> Resumer::next() const {
     for (const auto& [peer, state] : states_) {
         also(state.again);
         also(state.until);
+        also(state.back);
     }
     return first;
 }
@@ -501,8 +542,9 @@ std::optional<Resumer::Time> Resumer::next() const {
 void Resumer::expire() {
     const auto now = hands_.now();
     std::vector<Name> due;
+    const auto is_due = [now](const std::optional<Time>& when) { return when && *when <= now; };
     for (const auto& [peer, state] : states_) {
-        if ((state.again && *state.again <= now) || (state.until && *state.until <= now)) {
+        if (is_due(state.again) || is_due(state.until) || is_due(state.back)) {
             due.push_back(peer);
         }
     }
@@ -513,7 +555,7 @@ void Resumer::expire() {
             states_.erase(peer);
             continue;
         }
-        if (state.until && *state.until <= now) {
+        if (is_due(state.until)) {
             // What is under way goes on all the same, unless another place was told.
             state.until.reset();
             if (!state.others.empty()) {
@@ -521,7 +563,10 @@ void Resumer::expire() {
                 try_others(*pair, state);
             }
         }
-        if (state.again && *state.again <= now) {
+        if (is_due(state.back)) {
+            go_back(*pair, state);
+        }
+        if (is_due(state.again)) {
             state.again.reset();
             const auto all = connections(*pair);
             const auto fresh = make_report(*pair);

@@ -18,8 +18,8 @@
 //
 // A server can be wrong, or lie: it is heard only about pairs that use it; its Notice is
 // tried first, those of the others wait until it has succeeded or its time is over; places
-// that are told are tried only so often, and a connection whose path works leaves it only
-// for a place that has been proved (a trial).
+// that are told are tried only so often, and for so long before the peer is sought where it was;
+// and a connection whose path works leaves it only for a place that has been proved (a trial).
 #pragma once
 
 #include <boost/asio/ip/address.hpp>
@@ -115,6 +115,9 @@ class Resumer {
         std::deque<Told> others;                 ///< Notices that wait, one of each server at most
         std::map<Name, std::deque<Time>> tried;  ///< when Notices were, by server
         std::string verdict;
+        bool asked = false;        ///< about it, by a server, and nothing has arrived since
+        Cookies away;              ///< connections without a path that try a place that was told
+        std::optional<Time> back;  ///< when they try again where the peer was
     };
 
     [[nodiscard]] Address place_now(const Connection& connection) const;
@@ -143,6 +146,9 @@ class Resumer {
     bool send_there(const Connection& connection, const Notice& notice, const Resume& resume,
                     State& state);
     void finish(State& state, bool resumed);
+    /// What a server has told was not so, as far as can be seen: without it they would have
+    /// tried all the time where the peer was.
+    void go_back(const Pair& pair, State& state);
     /// Has this server been tried too often? If not, it is once more now.
     bool may_try(State& state, const Name& server);
     /// If nothing is being tried: what waits.

@@ -522,6 +522,50 @@ TEST_F(ResumerTest, AServerIsWaitedForOnlySoLong) {
     EXPECT_EQ(*resumer->next(), now + milliseconds(4200));
 }
 
+TEST_F(ResumerTest, WhereNobodyAnswersIsLeftForWhereThePeerWas) {
+    leave_home();
+    resumer->on_message(from(kAway), a_notice(1));
+    ASSERT_THAT(migrated, SizeIs(2));
+    now += seconds(2);
+    resumer->on_message(from(kAway), a_notice(2));
+    migrated.clear();
+    said.clear();
+    now += seconds(1);
+    resumer->expire();
+    ASSERT_THAT(migrated, SizeIs(2)) << "three seconds after the first";
+    EXPECT_EQ(migrated[0].new_remote.address, to_kernel(kPeerHome));
+    EXPECT_EQ(migrated[0].new_remote.port, 80);
+    EXPECT_EQ(migrated[0].new_local.address, to_kernel(kAway));
+    EXPECT_FALSE(migrated[0].trial);
+    EXPECT_EQ(words<Outcome>().at(0).resumed, false);
+    migrated.clear();
+    now += seconds(4);
+    resumer->expire();
+    EXPECT_THAT(migrated, IsEmpty()) << "once";
+}
+
+TEST_F(ResumerTest, ATrialWithoutAPathIsLeftAsWell) {
+    leave_home();
+    auto notice = a_notice();
+    notice.trial = true;
+    resumer->on_message(from(kAway), notice);
+    migrated.clear();
+    now += seconds(3);
+    resumer->expire();
+    ASSERT_THAT(migrated, SizeIs(2));
+    EXPECT_EQ(migrated[0].new_remote.address, to_kernel(kPeerHome));
+}
+
+TEST_F(ResumerTest, WhoHasArrivedDoesNotGoBack) {
+    leave_home();
+    resumer->on_message(from(kAway), a_notice());
+    arrive(kPeerAway);
+    migrated.clear();
+    now += seconds(4);
+    resumer->expire();
+    EXPECT_THAT(migrated, IsEmpty());
+}
+
 TEST_F(ResumerTest, OneServersManyPlacesDoNotHoldBackAnothers) {
     leave_home();
     for (std::uint32_t i = 0; i < 20; i++) {
@@ -565,6 +609,19 @@ TEST_F(ResumerTest, AVerdictIsShown) {
     resumer->on_message(from(kAway), Verdict{id, 1, Verdict::What::NeedsProxy});
     EXPECT_EQ(resumer->seen(kPeer).verdict, "needs-proxy");
     arrive(kPeerHome);
+    EXPECT_EQ(resumer->seen(kPeer).verdict, "");
+}
+
+TEST_F(ResumerTest, AVerdictIsShownToWhoWasAskedAsWell) {
+    resumer->on_message(from(kHome), Verdict{id, 1, Verdict::What::PeerSilent});
+    EXPECT_EQ(resumer->seen(kPeer).verdict, "") << "nobody has asked";
+    resumer->on_message(from(kHome), Ask{id, {}});
+    resumer->on_message(from(kHome), Verdict{id, 2, Verdict::What::NeedsProxy});
+    EXPECT_EQ(resumer->seen(kPeer).verdict, "needs-proxy");
+    change(17);
+    happens();
+    EXPECT_EQ(resumer->seen(kPeer).verdict, "needs-proxy") << "nothing has arrived";
+    arrive(kPeerAway);
     EXPECT_EQ(resumer->seen(kPeer).verdict, "");
 }
 
