@@ -7,6 +7,7 @@
 #include <systemd/sd-daemon.h>
 
 #include <CLI/CLI.hpp>
+#include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
@@ -17,6 +18,8 @@
 namespace mobility {
 
 namespace {
+
+constexpr int kNotHere = 3;  ///< exit status: a unit does not try it again
 
 /// As many descriptors as the administrator allows: what is usual is little for a server,
 /// and for a host with many peers.
@@ -53,7 +56,11 @@ int run_program(int argc, char** argv, const ProgramText& text,
         options.file_given = file->count() > 0;
         take_descriptors();
         const auto done = start(options);
-        return done ? 0 : complain(done.error().message);
+        if (!done) {
+            const int status = complain(done.error().message);
+            return done.error().is(EOPNOTSUPP) ? kNotHere : status;
+        }
+        return 0;
     } catch (const std::exception& e) {
         return complain(e.what());
     }

@@ -37,7 +37,8 @@ struct ProgramText {
 };
 
 /// main() of a daemon: reads the command line and starts; errors go to standard error.
-/// Nothing is thrown. The exit status.
+/// Nothing is thrown. The exit status: 1 if it cannot start, 3 if it never can on this kernel
+/// (EOPNOTSUPP).
 int run_program(int argc, char** argv, const ProgramText& text,
                 const std::function<tcpmigrate::Result<void>(const ProgramOptions&)>& start);
 

@@ -21,6 +21,11 @@ using tcpmigrate::State;
 
 constexpr int kDatagrams = 20'000;  ///< taken at once, then others may run
 
+/// A kernel without the extension is told from what is worth another attempt.
+tcpmigrate::Error missing(const tcpmigrate::Error& error) {
+    return error.is(ENOENT) ? tcpmigrate::make_error(EOPNOTSUPP, error.message) : error;
+}
+
 }  // namespace
 
 Table::Table(asio::io_context& io, Log log, std::unique_ptr<tcpmigrate::Transport> transport,
@@ -34,11 +39,11 @@ Result<std::unique_ptr<Table>> Table::open(asio::io_context& io, Log log) {
     // Events first: what happens while the rest is read is told afterwards.
     auto events = tcpmigrate::open_netlink_events();
     if (!events) {
-        return events.error();
+        return missing(events.error());
     }
     auto transport = tcpmigrate::open_netlink_transport();
     if (!transport) {
-        return transport.error();
+        return missing(transport.error());
     }
     return over(io, std::move(log), std::move(*transport), std::move(*events));
 }

@@ -39,7 +39,7 @@ class Table {
     /// A batch of events has been handed out, or everything was read anew.
     using OnBatch = std::function<void(bool reread)>;
 
-    /// Opens the sockets and reads everything. ENOENT: a kernel without the extension.
+    /// Opens the sockets and reads everything. EOPNOTSUPP: a kernel without the extension.
     static Result<std::unique_ptr<Table>> open(boost::asio::io_context& io, Log log);
     /// The same over other sockets.
     static Result<std::unique_ptr<Table>> over(boost::asio::io_context& io, Log log,
