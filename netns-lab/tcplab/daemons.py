@@ -6,16 +6,19 @@ migrates anything: a lab for them is made with migrator=nobody.
 """
 
 import json
+import os
 import signal
 import socket
 import subprocess
 from typing import Any
 
 from . import programs
-from .topology import CTL, Host, Point, wait_for
+from .topology import CTL, HERE, Host, Point, wait_for
 
 BIN = CTL.parent
 SERVER_PORT, PEER_PORT = 7790, 7791
+METRICS = 2000      # so far from a server's port is that of its metrics
+CLOCK = HERE / "tcplab/clock.c"
 TOKEN = "0123456789abcdef0123456789abcdef"
 
 
@@ -28,8 +31,9 @@ class _Daemon:
 
     name = ""
 
-    def __init__(self, host: Host, where: str = "") -> None:
-        self.host = host
+    def __init__(self, host: Host, where: str = "", clock: int = 0) -> None:
+        """clock: by how many seconds its clock is off."""
+        self.host, self.clock = host, clock
         self.home = programs.home(host, where or self.name)
         self.config = self.home / "config.toml"
         self.child: subprocess.Popen[Any]
@@ -37,7 +41,15 @@ class _Daemon:
     def start(self) -> None:
         """Starts it, or starts it again."""
         with open(self.home / "log", "ab") as log:
-            self.child = self.host.popen([str(BIN / self.name), "-c", str(self.config)], stderr=log)
+            self.child = self.host.popen([str(BIN / self.name), "-c", str(self.config)], stderr=log, env=self._env())
+
+    def _env(self) -> dict[str, str]:
+        """Its environment; hosts have one kernel here, and that one clock: another one is a matter of the process."""
+        if not self.clock:
+            return dict(os.environ)
+        lib = self.home / "clock.so"
+        subprocess.run(["cc", "-shared", "-fPIC", "-o", str(lib), str(CLOCK)], check=True)
+        return {**os.environ, "LD_PRELOAD": str(lib), "LAB_CLOCK": str(self.clock)}
 
     def stop(self, how: int = signal.SIGTERM) -> None:
         """Ends it; it has to do so soon, and without complaint."""
@@ -61,8 +73,8 @@ class Server(_Daemon):
 
     name = "mobility-server"
 
-    def __init__(self, host: Host, port: int = SERVER_PORT, more: str = "") -> None:
-        super().__init__(host, f"{self.name}-{port}")
+    def __init__(self, host: Host, port: int = SERVER_PORT, more: str = "", clock: int = 0) -> None:
+        super().__init__(host, f"{self.name}-{port}", clock)
         self.port = port
         self.tokens = self.home / "tokens"
         self.enrolled = self.home / "enrolled"
@@ -76,11 +88,20 @@ identity = "{self.home}/identity.pem"
 hosts = "{self.home}/hosts"
 tokens = "{self.tokens}"
 enrolled = "{self.enrolled}"
+[metrics]
+listen = "127.0.0.1:{port + METRICS}"
 [log]
 level = "debug"
 """ + more)
         self.start()
         programs.listening(host, port, self.child)
+
+    def metric(self, name: str) -> int:
+        """One of the numbers that it has for Prometheus."""
+        with self.host.inside(), socket.create_connection(("127.0.0.1", self.port + METRICS)) as sock:
+            sock.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+            lines = b"".join(iter(lambda: sock.recv(65536), b"")).decode().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith(f"mobility_server_{name} "))
 
 
 class Client(_Daemon):
@@ -91,8 +112,8 @@ class Client(_Daemon):
 
     name = "mobility-client"
 
-    def __init__(self, host: Host, *servers: Server, peers: str = "", more: str = "") -> None:
-        super().__init__(host)
+    def __init__(self, host: Host, *servers: Server, peers: str = "", more: str = "", clock: int = 0) -> None:
+        super().__init__(host, clock=clock)
         self.control = self.home / "control"
         self.listed = self.home / "hosts"
         token = self.home / "token"
@@ -118,7 +139,7 @@ address = "{s.host.v4}"
 address6 = "{s.host.v6}"
 port = {s.port}
 token_file = "{token}"
-""" for s in servers) + more)
+""" for s in servers))
         self.start()
 
     def start(self) -> None:

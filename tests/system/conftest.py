@@ -48,10 +48,11 @@ def pytest_configure(config: pytest.Config) -> None:
     if not (OUT / "cmd").exists():
         pytest.exit("these tests run inside a lab kernel: use tests/run, or make test", 2)
     config.addinivalue_line("markers", "baseline: needs no extension; runs on a vanilla kernel too")
+    config.addinivalue_line("markers", "stock: about a vanilla kernel, and runs on nothing else")
     config.addinivalue_line("markers", "virtual: about exact or long times, or several moves in one transfer; needs "
                                        "virtual time")
-    if not patched() and "baseline" not in config.getoption("-m"):
-        pytest.exit("this kernel has no net.tcp_migrate: boot the patched one, or use -m baseline", 2)
+    if not patched() and config.getoption("-m") not in ("baseline", "stock"):
+        pytest.exit("this kernel has no net.tcp_migrate: boot the patched one, or use -m baseline or -m stock", 2)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -162,11 +163,13 @@ def make_lab(request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
 
 @pytest.fixture
 def daemons(make_lab: Callable[..., Any]) -> Iterator[Callable[..., Daemons]]:
-    """Makes Daemons: daemons(at, servers=1, b=True, vouching=""). A test that fails shows what they have said."""
+    """Makes Daemons: daemons(at, servers=1, b=True, vouching="", topology="fig22"). A test that fails shows what
+    they have said."""
     made: list[Daemons] = []
 
-    def make(at: dict[str, str], servers: int = 1, b: bool = True, vouching: str = "") -> Daemons:
-        made.append(Daemons(make_lab(rtt=RTT, at=at, migrator=nobody), servers, b, vouching))
+    def make(at: dict[str, str], servers: int = 1, b: bool = True, vouching: str = "",
+             topology: str = "fig22") -> Daemons:
+        made.append(Daemons(make_lab(topology, rtt=RTT, at=at, migrator=nobody), servers, b, vouching))
         return made[-1]
 
     yield make

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Hosts whose daemons move their connections: what tests of the mobility exchange share."""
 
+from typing import Any
+
 from tcplab.daemons import SERVER_PORT, Client, Server
 from tcplab.topology import Lab
 from traffic import SIZE, Traffic
@@ -11,18 +13,20 @@ GLOBAL, INSIDE = {"a": "g2", "b": "g1"}, {"a": "n1", "b": "g1"}
 
 
 class Daemons:
-    """A lab with so many servers on S, and clients on A and maybe B.
+    """A lab with so many servers on S, or with these, and clients on A and maybe B.
 
     vouching: this section is in the servers' configuration, and the clients take only hosts that they vouch for.
     """
 
-    def __init__(self, lab: Lab, servers: int, b: bool, vouching: str = "") -> None:
+    def __init__(self, lab: Lab, servers: int | list[Any], b: bool, vouching: str = "") -> None:
         self.lab = lab
-        self.servers = [Server(lab.s, SERVER_PORT + 100 * i, vouching) for i in range(servers)]
+        self.servers = servers if isinstance(servers, list) else [
+            Server(lab.s, SERVER_PORT + 100 * i, vouching) for i in range(servers)]
         names = [server.identity() for server in self.servers]
         peers = f'require = "vouched"\nvouching_servers = {names}' if vouching else ""
         self.a = Client(lab.a, *self.servers, peers=peers)
         self.b = Client(lab.b, *self.servers, peers=peers) if b else None
+        self.more: list[Client] = []    # of others
 
     @property
     def clients(self) -> list[Client]:
@@ -30,7 +34,7 @@ class Daemons:
 
     def say(self) -> None:
         """Prints what all have said."""
-        for one in (*self.servers, *self.clients):
+        for one in (*(s for s in self.servers if isinstance(s, Server)), *self.clients, *self.more):
             print(f"== {one.host.name} {one.home.name}\n{one.said()}")
 
 

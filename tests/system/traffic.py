@@ -28,7 +28,7 @@ class Traffic:
 
     def __init__(self, lab: Lab, v6: bool = False, size: int = SIZE, opener: str = "a") -> None:
         self.a: Host = lab.hosts[opener]
-        self.b: Host = lab.hosts["b" if opener == "a" else "a"]
+        self.b: Host = lab.hosts["a" if opener == "b" else "b"]
         self.v6, self.size = v6, size
         self.where = f"[{self.b.v6}]" if v6 else self.b.v4
         self.child: subprocess.Popen[Any]
