@@ -42,9 +42,10 @@ def test_behind_one_napt(daemons, how):
     traffic = STREAMS[list(MEETINGS).index(how) % len(STREAMS)](d.lab, size=4 * SIZE, opener=opener)
     ready(traffic, d)
     travel(d, places)
-    done(d.lab, traffic)
     if d.lab.a.point.place == d.lab.b.point.place:
-        assert d.lab.a.connection(traffic.port)["remote-addr"] == d.lab.b.v4
+        wait_for("A to be at B's inner address",
+                 lambda: d.lab.a.connection(traffic.port)["remote-addr"] == d.lab.b.v4, 20, 0.005)
+    done(d.lab, traffic)
 
 
 # ---- The same private address in several places ----
