@@ -10,8 +10,8 @@ from liar import ASK, NEEDS_PROXY, NOTICE, VERDICT, LyingServer, packed
 from tcplab.daemons import Server, nobody
 from traffic import SIZE, Download, Upload
 
-VICTIM = "203.0.113.77"     # nobody answers there
-PLACES = ["198.51.100.11", "203.0.113.11"]  # where A and B are at first
+VICTIMS = [f"203.0.113.{70 + i}" for i in range(20)]    # nobody answers there
+VICTIM = VICTIMS[7]
 MOST_TRIED = 10             # places that one server may name in a minute: docs/exchange.md
 
 
@@ -26,7 +26,7 @@ LIES = {
     "victim": lambda ch, r: ch.say(NOTICE, notice(r, VICTIM)),
     "trial": lambda ch, r: ch.say(NOTICE, notice(r, VICTIM, trial=1)),
     "hint": lambda ch, r: ch.say(ASK, {1: r.pair, 2: packed(VICTIM), 3: r.resume()}),
-    "many": lambda ch, r: [ch.say(NOTICE, notice(r, f"203.0.113.{70 + i % 20}", i + 1)) for i in range(300)],
+    "many": lambda ch, r: [ch.say(NOTICE, notice(r, VICTIMS[i % 20], i + 1)) for i in range(300)],
     "other-ports": lambda ch, r: ch.say(NOTICE, notice(r, VICTIM, shift=1)),
     "other-pair": lambda ch, r: ch.say(NOTICE, notice(r, VICTIM, pair=os.urandom(16))),
     "nonsense": lambda ch, r: ch.raw(os.urandom(100)),
@@ -53,8 +53,7 @@ def with_liar(make_lab):
 
 def aimed(lab, host):
     """What a host has sent to places that only lies name."""
-    known = [p.v4 for h in lab.hosts.values() for p in h.points] + PLACES
-    return [seg for seg in lab.segments(host) if seg.out and seg.migrate == ["MREQ"] and seg.dst not in known]
+    return [seg for seg in lab.segments(host) if seg.out and seg.migrate == ["MREQ"] and seg.dst in VICTIMS]
 
 
 def told_of_few(lab):
