@@ -13,6 +13,7 @@ import pathlib
 import re
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -60,6 +61,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if not VIRTUAL and item.get_closest_marker("virtual"):
             item.add_marker(pytest.mark.skip(reason="needs virtual time"))
+
+
+def pytest_runtest_logstart(nodeid: str) -> None:
+    """For who has to kill the machine: which tests have begun, and when."""
+    with open(OUT / "running", "a", encoding="utf-8") as running:
+        print(f"{time.monotonic():.3f} {nodeid}", file=running)
 
 
 @pytest.hookimpl(hookwrapper=True)
