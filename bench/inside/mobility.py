@@ -54,8 +54,8 @@ class Daemons:
         for client in self.clients:
             client.agreed(PORT)
             client.joined()
-        # Nothing of the last move shall be under way.
-        time.sleep(3)
+        # Nothing of the last move shall be under way; and of a server ten Notices a minute are tried.
+        time.sleep(8)
 
 
 class Paths:
@@ -71,22 +71,37 @@ class Paths:
 
 
 class PathDaemons:
-    """mptcpd on A and B: a new address is told once it has a default route (check_route)."""
+    """mptcpd on A and B: a new address is told once it has a default route (check_route).
+
+    One that has not told the kernel of where its host is when a move is to begin is started anew.
+    """
 
     def __init__(self, lab: Lab) -> None:
         self.where = ""
-        for host, flag in ((lab.a, "subflow"), (lab.b, "signal")):
+        self.hosts = {lab.a: "subflow", lab.b: "signal"}
+        self.children: dict[Host, subprocess.Popen[Any]] = {}
+        for host in self.hosts:
             host.run("ip mptcp limits set subflow 8 add_addr_accepted 8")
-            with open(programs.home(host, "mptcpd") / "log", "wb") as log:
-                host.popen(["/usr/libexec/mptcpd", "--log=stderr", "--path-manager=addr_adv", f"--addr-flags={flag}",
-                            "--notify-flags=existing,skip_link_local,skip_loopback,check_route"],
-                           stdout=log, stderr=log)
-        self.hosts = (lab.a, lab.b)
+            self._start(host)
         self.ready()
+
+    def _start(self, host: Host) -> None:
+        with open(programs.home(host, "mptcpd") / "log", "ab") as log:
+            self.children[host] = host.popen(
+                ["/usr/libexec/mptcpd", "--log=stderr", "--path-manager=addr_adv", f"--addr-flags={self.hosts[host]}",
+                 "--notify-flags=existing,skip_link_local,skip_loopback,check_route"], stdout=log, stderr=log)
 
     def ready(self) -> None:
         for host in self.hosts:
-            wait_for(f"mptcpd on {host.name}", lambda h=host: h.v4 in h.run("ip mptcp endpoint").stdout, 60, 0.05)
+            def known(h: Host = host) -> bool:
+                return h.v4 in h.run("ip mptcp endpoint").stdout
+            try:
+                wait_for(f"mptcpd on {host.name}", known, 20, 0.05)
+            except Timeout:
+                self.children[host].kill()
+                self.children[host].wait()
+                self._start(host)
+                wait_for(f"mptcpd on {host.name}, once more", known, 20, 0.05)
         time.sleep(1)
 
 
