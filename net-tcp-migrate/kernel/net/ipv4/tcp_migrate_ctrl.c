@@ -494,8 +494,10 @@ int tcp_migrate_diag(struct sock *sk, struct sk_buff *skb)
 	tcp_mig_fill_info(sk, &info);
 	return nla_put(skb, INET_DIAG_MIGRATE, sizeof(info), &info);
 }
+EXPORT_SYMBOL_GPL(tcp_migrate_diag);
 
 size_t tcp_migrate_diag_size(void)
 {
 	return nla_total_size(sizeof(struct tcp_migrate_info));
 }
+EXPORT_SYMBOL_GPL(tcp_migrate_diag_size);
