@@ -152,6 +152,24 @@ def test_silence_is_told(make_lab):
         pair.unharmed()
 
 
+@pytest.mark.virtual
+def test_silence_during_a_trial_is_told(make_lab):
+    """The path that a trial keeps may die while nobody answers the trial either."""
+    lab = make_lab(rtt=0.05, at=AT)
+    with Pair(lab) as pair:
+        new = lab.a.attach("g2")
+        with Losing(lab.net), watching(lab.a, quiet=5) as seen:
+            with lab.a.family() as family:
+                family.migrate(pair.conn(lab.a)["cookie"], new_local_addr=new.v4, flags=genl.TRIAL)
+            began = time.monotonic()
+            pair.a.sendall(b"lost")
+            wait_for("an event", lambda: "stalled" in reasons(seen), 30, 0.001)
+            assert time.monotonic() - began < 5
+        assert [(e["state"], e["reason"]) for e in seen][:2] == [("mig-sent", "command"), ("mig-sent", "stalled")]
+        assert pair.b.recv(10) == b"lost"
+        pair.talk()
+
+
 def test_refused_request_is_told_once(make_lab):
     """A box answers MSYNs by resets for some time."""
     lab = make_lab(rtt=0.05, at={"a": "g1"})

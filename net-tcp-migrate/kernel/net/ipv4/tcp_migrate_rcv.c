@@ -133,10 +133,10 @@ bool __tcp_migrate_rst(struct sock *sk)
 	return waits;
 }
 
-/* TCP's own retransmissions, probes or keepalives were in vain. */
 /* Whoever listens may know how to reach the peer: its NAPT may have forgotten
  * the connection, and only the peer can remind it. Said at every time-out, so
- * less and less often, and only while nothing else is tried.
+ * less and less often, and only while this path is in use: also if another one
+ * is tried meanwhile, which may never answer.
  */
 void __tcp_migrate_stalled(struct sock *sk)
 {
@@ -144,7 +144,8 @@ void __tcp_migrate_stalled(struct sock *sk)
 	u8 reason = mig->reason;
 
 	if (!tcp_mig_believes(sk, mig) ||
-	    mig->state != TCP_MIGRATE_STATE_IDLE)
+	    (mig->state != TCP_MIGRATE_STATE_IDLE &&
+	     (mig->state != TCP_MIGRATE_STATE_MIG_SENT || mig->gate)))
 		return;
 	/* Its end is not told: who asks later shall not hear of it. */
 	mig->reason = TCP_MIGRATE_REASON_STALLED;
@@ -152,6 +153,7 @@ void __tcp_migrate_stalled(struct sock *sk)
 	mig->reason = reason;
 }
 
+/* TCP's own retransmissions, probes or keepalives were in vain. */
 bool __tcp_migrate_timed_out(struct sock *sk)
 {
 	struct tcp_migrate *mig = tcp_mig(sk);
