@@ -78,6 +78,8 @@ def vectors():
     """Name and C text of each vector"""
     confirm = mac(KEY, b"CONF\x01" + struct.pack(">III", 0x12345678,
                                                  0xb1b2b3b4, 0xc1c2c3c4))
+    held = mac(KEY, b"CONF\x01" + struct.pack(">IIIH", 0x12345678,
+                                              0xb1b2b3b4, 0xc1c2c3c4, 0xe1e2))
     rst = mac(KEY, b"RST\x01" + struct.pack(">I", 0xd1d2d3d4))
     key0 = mac(PAIR + bytes(16), b"TCPM v0")
     return {
@@ -88,6 +90,7 @@ def vectors():
         "HASH": f"0x{address_hash(KEY_A, '2001:db8::1'):08x}",
         "STRONG": c_bytes(mac(KEY, b"TCPM v1" + PAIR)),
         "CONFIRM": c_bytes(confirm[:12]),
+        "CONFIRM, held": c_bytes(held[:12]),
         "MREQ": f"0x{mreq(SUB_MREQ, 0).hex()}ULL",
         "MANS": f"0x{mreq(SUB_MANS, 0xc1c2c3c4).hex()}ULL",
         "RST": f"0x{rst[:8].hex()}ULL",

@@ -641,12 +641,12 @@ __be32 *__tcp_migrate_options_write(__be32 *ptr, const struct tcphdr *th,
 		return ptr + TCPMIG_LEN_PERMIT / 4;
 	case TCPMIG_SUB_CONFIRM:
 		tcp_mig_put_confirm(p, mig->own.key_id | tcp_mig_role_flag(mig),
-				    mig->own.reqno,
+				    mig->own.reqno, mig->own.held,
 				    tcp_mig_token(mig->key_peer), mig->confirm);
 		return ptr + TCPMIG_LEN_CONFIRM / 4;
 	case MIG_KIND_ACK - 1:
 		tcp_mig_put_confirm(p, mig->ack_key | tcp_mig_role_flag(mig),
-				    mig->ack_reqno,
+				    mig->ack_reqno, 0,
 				    tcp_mig_token(mig->key_peer),
 				    mig->confirm_ack);
 		return ptr + TCPMIG_LEN_CONFIRM / 4;

@@ -60,6 +60,7 @@ struct tcp_mig_opt {
 	u8	flags;
 	u8	reqno;		/* low 8 bits */
 	u8	key_id;
+	u16	held;		/* CONFIRM: see tcp_mig_held() */
 	u32	token;
 	u32	nonce;
 	u64	key;		/* PERMIT, host order */
@@ -90,6 +91,7 @@ struct tcp_mig_try {
 	u32	sent_us;	/* tcp_clock_us() of the first transmission */
 	u32	rtt_us;		/* of the handshake, 0: not known */
 	u16	peer_mss;
+	u16	held;		/* in our CONFIRM */
 	u8	tries;		/* since spliced: repeated CONFIRMs answered */
 	u8	key_id;
 	u8	peer_key_id;	/* of an unbound answer */
@@ -127,7 +129,8 @@ struct tcp_mig_pend {
 		nosyn:1,
 		rexmit:1,	/* answered more than once: no RTT sample */
 		bare:1,		/* came without other options: so does the answer */
-		nat:1;		/* the asker's own address is another */
+		nat:1,		/* the asker's own address is another */
+		relayed:1;	/* an MSYN whose SYN a proxy has taken */
 };
 
 #define TCPMIG_PENDS	2
@@ -136,6 +139,7 @@ struct tcp_mig_pend {
  * the answering end opens it further if it has got more
  */
 #define MIG_NAPT_WINDOW		65535
+#define MIG_HELD_SHIFT		4	/* unit of what CONFIRM says is held */
 
 #define MIG_CONFIRM_TRIES	4	/* then the MSYN is sent again */
 #define MIG_REQNO_SPAN		64	/* attempts in vain, of 127 that fit */
@@ -383,11 +387,11 @@ void tcp_mig_exporter(u8 out[TCPMIG_KEY_LEN], const u8 key0[TCPMIG_KEY_LEN]);
 u64 tcp_mig_mac_mreq(const u8 key[TCPMIG_KEY_LEN], const struct tcp_mig_mreq *m);
 void tcp_mig_mac_confirm(u8 out[TCPMIG_LEN_CONFIRM_MAC],
 			 const u8 key[TCPMIG_KEY_LEN], bool role, u32 reqno,
-			 u32 nonce_own, u32 nonce_peer);
+			 u32 nonce_own, u32 nonce_peer, u16 held);
 u64 tcp_mig_mac_rst(const u8 key[TCPMIG_KEY_LEN], bool role, u32 seq);
 void tcp_mig_put_permit(u8 *p, u64 key, bool v6, __be32 addr, __be16 port);
 void tcp_mig_put_mreq(u8 *p, const struct tcp_mig_mreq *m, u64 mac);
-void tcp_mig_put_confirm(u8 *p, u8 flags, u32 reqno, u32 token,
+void tcp_mig_put_confirm(u8 *p, u8 flags, u32 reqno, u16 held, u32 token,
 			 const u8 mac[TCPMIG_LEN_CONFIRM_MAC]);
 void tcp_mig_put_rst(u8 *p, u8 flags, u64 mac);
 void tcp_mig_put_echo(u8 *p, u8 flags, u32 mac24);

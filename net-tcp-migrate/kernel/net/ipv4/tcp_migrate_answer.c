@@ -144,7 +144,7 @@ static void tcp_mig_open_napt(struct sock *sk, struct tcp_migrate *mig,
 {
 	const struct tcp_sock *tp = tcp_sk(sk);
 
-	if (p->nosyn || p->bare ||
+	if ((p->nosyn && !p->relayed) || p->bare ||
 	    !after(tp->rcv_nxt + TCP_INIT_CWND * tp->advmss,
 		   p->peer_isn + 1 + MIG_NAPT_WINDOW))
 		return;
@@ -222,6 +222,8 @@ static void tcp_mig_fill_pend(const struct sock *sk,
 	p->peer_mss = tcp_mig_mss_option(th);
 	p->key_id = key_id;
 	p->nosyn = !th->syn;
+	/* Only an MSYN has MSS. The asker is elsewhere, though not for us. */
+	p->relayed = p->nosyn && p->peer_mss;
 	p->bare = th->doff * 4 == sizeof(*th) + TCPMIG_LEN_MREQ;
 	p->nat = tcp_mig_is_nat(mig->key_peer, m->addr, m->port, &t->raddr,
 				t->rport);
@@ -278,9 +280,9 @@ static void tcp_mig_make_ack(struct tcp_migrate *mig,
 
 	tcp_mig_key(mig, p->key_id, key);
 	tcp_mig_mac_confirm(mig->confirm_ack, key, mig->role, p->reqno,
-			    p->nonce, p->peer_nonce);
+			    p->nonce, p->peer_nonce, 0);
 	tcp_mig_mac_confirm(mig->confirmed_by, key, !mig->role, p->reqno,
-			    p->peer_nonce, p->nonce);
+			    p->peer_nonce, p->nonce, 0);
 	memzero_explicit(key, sizeof(key));
 }
 
@@ -323,10 +325,11 @@ void tcp_mig_commit_pend(struct sock *sk, struct tcp_migrate *mig,
 	struct tcp_mig_pend p = *pend;
 	struct tcp_mig_tuple cur;
 	bool was_gated = mig->gate;
-	bool moved;
+	bool moved, new_path;
 
 	tcp_mig_sk_tuple(sk, &cur);
 	moved = !tcp_mig_tuple_eq(&cur, &p.t);
+	new_path = moved || !p.nosyn || p.relayed;
 	if (moved && tcp_mig_readdress(sk, &p.t)) {
 		MIG_INC(sock_net(sk), TUPLEINUSE);
 		return;
@@ -346,7 +349,7 @@ void tcp_mig_commit_pend(struct sock *sk, struct tcp_migrate *mig,
 		tcp_mig_event(sk, mig, 0);
 	}
 	tcp_mig_make_ack(mig, &p);
-	if (moved || !p.nosyn) {
+	if (new_path) {
 		tcp_mig_begin_path(sk, mig, p.peer_isn);
 		tcp_mig_track_path(sk, mig, skb);
 		/* The path that is left may bring more before the asker has
@@ -360,10 +363,11 @@ void tcp_mig_commit_pend(struct sock *sk, struct tcp_migrate *mig,
 	}
 	MIG_INC(sock_net(sk), COMMIT);
 	MIG_INC(sock_net(sk), COMMITPASSIVE);
-	tcp_mig_to_idle(sk, mig, moved ? TCP_MIGRATE_REASON_COMMITTED :
+	tcp_mig_to_idle(sk, mig, moved || p.relayed ?
+					 TCP_MIGRATE_REASON_COMMITTED :
 					 TCP_MIGRATE_REASON_PATH_ALIVE);
 	tcp_mig_ack_confirm(sk, mig);
-	if (moved || !p.nosyn || was_gated)
+	if (new_path || was_gated)
 		tcp_mig_restart(sk);
 	tcp_mig_reaim(sk, mig, &own);
 }

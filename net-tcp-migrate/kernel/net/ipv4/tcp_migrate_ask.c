@@ -317,13 +317,29 @@ void tcp_mig_to_idle(struct sock *sk, struct tcp_migrate *mig, u8 reason)
 	tcp_mig_age_pends(sk, mig);
 }
 
-static void tcp_mig_make_confirm(struct tcp_migrate *mig)
+/* What has come beyond the sequence number of the peer's spliced request, which
+ * is all that its NAPT has seen and we may acknowledge; in units of 16 bytes,
+ * rounded down. In any other handshake MANS or the ACK of CONFIRM tells it.
+ */
+static u16 tcp_mig_held(const struct sock *sk, const struct tcp_mig_try *own)
 {
+	u32 held = tcp_sk(sk)->rcv_nxt - (own->peer_isn + 1);
+
+	if (!own->unbound || (s32)held < 0)
+		return 0;
+	return min_t(u32, held >> MIG_HELD_SHIFT, U16_MAX);
+}
+
+static void tcp_mig_make_confirm(const struct sock *sk,
+				 struct tcp_migrate *mig)
+{
+	struct tcp_mig_try *own = &mig->own;
 	u8 key[TCPMIG_KEY_LEN];
 
-	tcp_mig_key(mig, mig->own.key_id, key);
-	tcp_mig_mac_confirm(mig->confirm, key, mig->role, mig->own.reqno,
-			    mig->own.nonce, mig->own.peer_nonce);
+	own->held = tcp_mig_held(sk, own);
+	tcp_mig_key(mig, own->key_id, key);
+	tcp_mig_mac_confirm(mig->confirm, key, mig->role, own->reqno,
+			    own->nonce, own->peer_nonce, own->held);
 	memzero_explicit(key, sizeof(key));
 }
 
@@ -355,8 +371,8 @@ static void tcp_mig_xmit_confirm(struct sock *sk,
 
 	tcp_mig_put_confirm(opt, own->key_id | tcp_mig_role_flag(mig) |
 				 (tcp_mig_old_path_alive(own) ? TCPMIG_F_ALIVE : 0),
-			    own->reqno, tcp_mig_token(mig->key_peer),
-			    mig->confirm);
+			    own->reqno, own->held,
+			    tcp_mig_token(mig->key_peer), mig->confirm);
 	tcp_mig_xmit(sk, &own->t, own->ifindex, seq, own->peer_isn + 1,
 		     TCPHDR_ACK, false, opt, sizeof(opt));
 }
@@ -461,7 +477,7 @@ static void tcp_mig_answered(struct sock *sk, struct tcp_migrate *mig)
 	own->tries = 0;
 	own->rtt_us = own->rexmit ? 0 : tcp_mig_since(own->sent_us);
 	mig->unconfirmed = 1;
-	tcp_mig_make_confirm(mig);
+	tcp_mig_make_confirm(sk, mig);
 	if (!own->unbound)
 		tcp_mig_join_crossing(mig);
 	if (own->trial || own->unbound) {

@@ -136,7 +136,7 @@ bool tcp_mig_verify(struct sock *sk, struct tcp_migrate *mig,
 
 u16 tcp_mig_mss_option(const struct tcphdr *th)
 {
-	return th->syn ? tcp_parse_mss_option(th, 0) : 0;
+	return tcp_parse_mss_option(th, 0);
 }
 
 bool tcp_mig_confirm_ok(const struct tcp_migrate *mig, u8 key_id,
@@ -146,7 +146,8 @@ bool tcp_mig_confirm_ok(const struct tcp_migrate *mig, u8 key_id,
 	u8 key[TCPMIG_KEY_LEN], mac[TCPMIG_LEN_CONFIRM_MAC];
 
 	tcp_mig_key(mig, key_id, key);
-	tcp_mig_mac_confirm(mac, key, !mig->role, reqno, nonce_peer, nonce_own);
+	tcp_mig_mac_confirm(mac, key, !mig->role, reqno, nonce_peer, nonce_own,
+			    get_unaligned_be16(raw + 6));
 	memzero_explicit(key, sizeof(key));
 	return !crypto_memneq(mac, raw + 12, sizeof(mac));
 }
@@ -173,6 +174,7 @@ bool tcp_mig_rcv_confirm(struct sock *sk, struct tcp_migrate *mig,
 			       own->peer_nonce, own->nonce, opt->raw)) {
 		if (unbound) {
 			MIG_INC(sock_net(sk), CONFIRMRCVD);
+			own->peer_rcv += opt->held << MIG_HELD_SHIFT;
 			tcp_mig_confirmed(sk, mig);
 		} else if (own->tries < MIG_CONFIRM_TRIES &&
 			   tcp_mig_reply_allowed(sk, mig)) {

@@ -62,6 +62,7 @@ static void tcp_mig_decode(const u8 *p, struct tcp_mig_opt *opt)
 		memcpy(&opt->addr, p + 24, 4);
 		break;
 	case TCPMIG_SUB_CONFIRM:
+		opt->held = get_unaligned_be16(p + 6);
 		opt->token = get_unaligned_be32(p + 8);
 		break;
 	}
@@ -135,13 +136,12 @@ void tcp_mig_put_mreq(u8 *p, const struct tcp_mig_mreq *m, u64 mac)
 	memcpy(p + 24, &m->addr, 4);
 }
 
-void tcp_mig_put_confirm(u8 *p, u8 flags, u32 reqno, u32 token,
+void tcp_mig_put_confirm(u8 *p, u8 flags, u32 reqno, u16 held, u32 token,
 			 const u8 mac[TCPMIG_LEN_CONFIRM_MAC])
 {
 	tcp_mig_head(p, TCPMIG_LEN_CONFIRM, TCPMIG_SUB_CONFIRM, flags);
 	p[5] = reqno;
-	p[6] = 0;
-	p[7] = 0;
+	put_unaligned_be16(held, p + 6);
 	put_unaligned_be32(token, p + 8);
 	memcpy(p + 12, mac, TCPMIG_LEN_CONFIRM_MAC);
 }
@@ -276,16 +276,17 @@ u64 tcp_mig_mac_mreq(const u8 key[TCPMIG_KEY_LEN], const struct tcp_mig_mreq *m)
 
 void tcp_mig_mac_confirm(u8 out[TCPMIG_LEN_CONFIRM_MAC],
 			 const u8 key[TCPMIG_KEY_LEN], bool role, u32 reqno,
-			 u32 nonce_own, u32 nonce_peer)
+			 u32 nonce_own, u32 nonce_peer, u16 held)
 {
 	u8 mac[SHA256_DIGEST_SIZE];
-	u8 msg[17] = "CONF";
+	u8 msg[19] = "CONF";
 
 	msg[4] = role;
 	put_unaligned_be32(reqno, msg + 5);
 	put_unaligned_be32(nonce_own, msg + 9);
 	put_unaligned_be32(nonce_peer, msg + 13);
-	tcp_mig_hmac(mac, key, msg, sizeof(msg));
+	put_unaligned_be16(held, msg + 17);
+	tcp_mig_hmac(mac, key, msg, held ? 19 : 17);
 	memcpy(out, mac, TCPMIG_LEN_CONFIRM_MAC);
 }
 

@@ -220,6 +220,10 @@ static void mac_vectors(struct kunit *test)
 		0x66, 0x0a, 0x40, 0x20, 0x1e, 0xe1, 0x9e, 0xa0, 0x9e, 0x75,
 		0xca, 0xc1,
 	};
+	static const u8 held[TCPMIG_LEN_CONFIRM_MAC] = {
+		0xd7, 0xdf, 0x88, 0x1f, 0xe5, 0xca, 0x43, 0x51, 0x08, 0x9b,
+		0x16, 0x02,
+	};
 	struct tcp_mig_mreq m = {
 		.sub = TCPMIG_SUB_MREQ, .flags = TCPMIG_F_ROLE,
 		.reqno = 0x12345678, .token = 0xa1a2a3a4, .nonce = 0xb1b2b3b4,
@@ -234,8 +238,12 @@ static void mac_vectors(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, tcp_mig_mac_mreq(key, &m), 0x10ab88de945b6125ULL);
 	KUNIT_EXPECT_EQ(test, tcp_mig_mac_rst(key, true, 0xd1d2d3d4),
 			0x4136439498386465ULL);
-	tcp_mig_mac_confirm(mac, key, true, 0x12345678, 0xb1b2b3b4, 0xc1c2c3c4);
+	tcp_mig_mac_confirm(mac, key, true, 0x12345678, 0xb1b2b3b4, 0xc1c2c3c4,
+			    0);
 	KUNIT_EXPECT_MEMEQ(test, mac, confirm, sizeof(confirm));
+	tcp_mig_mac_confirm(mac, key, true, 0x12345678, 0xb1b2b3b4, 0xc1c2c3c4,
+			    0xe1e2);
+	KUNIT_EXPECT_MEMEQ(test, mac, held, sizeof(held));
 }
 
 /* What the MAC must cover: a change of any field changes it. */
