@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "libmobility/address.hpp"
+#include "libmobility/tcp_info.hpp"
 #include "libmobility/within.hpp"
 
 namespace mobility {
@@ -238,6 +239,10 @@ std::chrono::microseconds Channel::rtt() {
     socklen_t size = sizeof(info);
     const int failed = ::getsockopt(socket_.native_handle(), IPPROTO_TCP, TCP_INFO, &info, &size);
     return std::chrono::microseconds(failed == 0 ? info.tcpi_rtt : 0);
+}
+
+std::chrono::microseconds Channel::shortest_rtt() {
+    return mobility::shortest_rtt(socket_.native_handle());
 }
 
 void Channel::say_goodbye() {

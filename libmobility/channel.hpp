@@ -89,6 +89,8 @@ class Channel {
     [[nodiscard]] Result<boost::asio::ip::tcp::endpoint> remote() const;
     /// The kernel's smoothed round-trip time; 0 if it does not say.
     [[nodiscard]] std::chrono::microseconds rtt();
+    /// ... and the shortest of late, which is that of the way; 0 likewise.
+    [[nodiscard]] std::chrono::microseconds shortest_rtt();
     /// For its options; what is sent on it belongs to TLS.
     [[nodiscard]] boost::asio::ip::tcp::socket& socket() { return socket_; }
     /// The channel binding "tls-exporter" of RFC 9266; the same at both ends.

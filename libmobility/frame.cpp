@@ -61,6 +61,10 @@ Result<std::optional<std::string>> FrameReader::next() {
     }
     std::optional message = buffer_.substr(start_ + kFrameHead, *length);
     start_ += kFrameHead + *length;
+    if (held() == 0) {
+        std::string().swap(buffer_);  // an idle channel holds none: there are many
+        start_ = 0;
+    }
     return message;
 }
 

@@ -26,7 +26,8 @@ Result<ToServer> decode(const v1::Hello& in) {
 
 Ports decode_ports(Reader& read, const v1::Ports& in) {
     const auto own = read.port(in.own());
-    return {own, read.port(in.peer()), in.own_after() == 0 ? own : read.port(in.own_after())};
+    return {own, read.port(in.peer()), in.own_after() == 0 ? own : read.port(in.own_after()),
+            in.token()};
 }
 
 Result<ToServer> decode(const v1::Report& in) {
@@ -37,7 +38,8 @@ Result<ToServer> decode(const v1::Report& in) {
         read.ip(in.before()),
         read.ip(in.peer_before()),
         read.ip(in.after()),
-        read.connections(in.connections(), [&](const auto& c) { return decode_ports(read, c); })};
+        read.connections(in.connections(), [&](const auto& c) { return decode_ports(read, c); }),
+        in.crosses()};
     read.require(out.own.host != out.peer.host, "the same host at both ends");
     read.require(out.before.is_v4() == out.peer_before.is_v4(), "addresses of two families before");
     return read.result<ToServer>(std::move(out), "Report");
@@ -78,7 +80,9 @@ void put(const Report& from, v1::ToServer& to) {
         added.set_own(ports.own);
         added.set_peer(ports.peer);
         added.set_own_after(ports.own_after == ports.own ? 0 : ports.own_after);
+        added.set_token(ports.token);
     }
+    out.set_crosses(from.crosses);
 }
 
 void put(const Outcome& from, v1::ToServer& to) {
@@ -132,17 +136,26 @@ Result<ToHost> decode(const v1::Ask& in) {
 
 Result<ToHost> decode(const v1::Notice& in) {
     Reader read;
-    return read.result<ToHost>(
-        Notice{read.pair(in.pair()), in.judgement(), in.step(), read.ip(in.peer()), in.trial(),
-               read.connections(in.connections(),
-                                [&](const auto& c) { return decode_resume(read, c); })},
-        "Notice");
+    Notice out{
+        read.pair(in.pair()),
+        in.judgement(),
+        in.step(),
+        read.ip(in.peer()),
+        in.trial(),
+        read.connections(in.connections(), [&](const auto& c) { return decode_resume(read, c); }),
+        in.relay()};
+    if (in.has_delay()) {
+        out.delay = std::chrono::milliseconds(in.delay());
+        read.require(*out.delay <= kMaxDelay, "a delay of more than 10 seconds");
+        read.require(out.trial && !out.relay, "a delay of what is no trial");
+    }
+    return read.result<ToHost>(std::move(out), "Notice");
 }
 
 Result<ToHost> decode(const v1::Verdict& in) {
     Reader read;
     const Verdict out{read.pair(in.pair()), in.judgement(),
-                      wire::known(in.what(), Verdict::What::PeerSilent)};
+                      wire::known(in.what(), Verdict::What::NoProxy)};
     return read.result<ToHost>(out, "Verdict");
 }
 
@@ -193,6 +206,10 @@ void put(const Notice& from, v1::ToHost& to) {
     out.set_trial(from.trial);
     for (const auto& connection : from.connections) {
         put(connection, *out.add_connections());
+    }
+    out.set_relay(from.relay);
+    if (from.delay) {
+        out.set_delay(static_cast<std::uint32_t>(from.delay->count()));
     }
 }
 

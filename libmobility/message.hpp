@@ -7,6 +7,7 @@
 
 #include <array>
 #include <boost/asio/ip/address.hpp>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -31,6 +32,7 @@ constexpr std::size_t kMaxConnections = 2048;             ///< of a Report or No
 constexpr std::size_t kMaxText = 256;                     ///< bytes of any string
 constexpr std::size_t kMaxTickets = 64;                   ///< of a Hello
 constexpr std::size_t kMaxHello = std::size_t{16} << 10;  ///< bytes of an encoded Hello
+constexpr std::chrono::milliseconds kMaxDelay(10'000);    ///< of a Notice
 
 struct Hello {
     std::uint32_t version = kVersion;
@@ -74,6 +76,7 @@ struct Ports {
     std::uint16_t own = 0;        ///< before the move
     std::uint16_t peer = 0;       ///< the peer's; through a proxy, the proxy's
     std::uint16_t own_after = 0;  ///< after the move; the same as own if unchanged
+    std::uint32_t token = 0;      ///< that this end's requests name: its peer's; 0: not told
 
     auto operator<=>(const Ports&) const = default;
 };
@@ -86,6 +89,7 @@ struct Report {
     boost::asio::ip::address peer_before;
     boost::asio::ip::address after;
     std::vector<Ports> connections;  ///< at least one
+    bool crosses = false;            ///< Notices with a delay are understood
 
     [[nodiscard]] PairId pair() const { return pair_id(own, peer); }
     bool operator==(const Report&) const = default;
@@ -122,6 +126,9 @@ struct Notice {
     boost::asio::ip::address peer;
     bool trial = false;
     std::vector<Resume> connections;  ///< at least one
+    bool relay = false;               ///< a proxy is there, to which the peer is sent as well
+    /// A trial to begin so much later, so that the MSYNs of both ends cross.
+    std::optional<std::chrono::milliseconds> delay = std::nullopt;
 
     bool operator==(const Notice&) const = default;
 };
@@ -143,6 +150,7 @@ struct Verdict {
         NoAnswer,
         Coincidence,
         PeerSilent,
+        NoProxy,
     };
     PairId pair{};
     std::uint32_t judgement = 0;

@@ -52,6 +52,10 @@ int run_program(int argc, char** argv, const ProgramText& text,
         app.add_flag("--identity", options.identity,
                      std::string("print ") + text.self +
                          "'s name, which it gives itself at its first start, and end");
+        for (const auto& [flag, help] : text.flags) {
+            app.add_flag_callback(
+                flag, [&options, name = flag] { options.flags.insert(name); }, help);
+        }
         CLI11_PARSE(app, argc, argv);
         options.file_given = file->count() > 0;
         take_descriptors();

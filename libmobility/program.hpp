@@ -10,8 +10,10 @@
 #include <boost/asio/steady_timer.hpp>
 #include <cerrno>
 #include <functional>
+#include <set>
 #include <string>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "libmobility/log.hpp"
@@ -21,10 +23,11 @@ namespace mobility {
 
 /// What the command line says.
 struct ProgramOptions {
-    std::string file;         ///< configuration
-    bool file_given = false;  ///< or the default
-    bool check = false;       ///< read the configuration, and end
-    bool identity = false;    ///< print the name, and end
+    std::string file;             ///< configuration
+    bool file_given = false;      ///< or the default
+    bool check = false;           ///< read the configuration, and end
+    bool identity = false;        ///< print the name, and end
+    std::set<std::string> flags;  ///< of ProgramText::flags, those that are given
 };
 
 /// How a program speaks of itself.
@@ -34,6 +37,8 @@ struct ProgramText {
     const char* self;    ///< "the server"
     const char* file;    ///< the default configuration
     const char* footer;  ///< the rest of --help
+    /// Further flags, "--name", and what they do.
+    std::vector<std::pair<const char*, const char*>> flags{};
 };
 
 /// main() of a daemon: reads the command line and starts; errors go to standard error.
