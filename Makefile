@@ -105,7 +105,7 @@ kernel-deb: kernel-deb-deps $(KDEB).stamp ## Debian packages of the kernel in bu
 
 .PHONY: tools
 # What there is to do CMake knows best; if nothing, this takes a second.
-tools: ## migrate-ctl, mobility-server and the unit tests
+tools: ## migrate-ctl, the daemons and the unit tests
 	@cmake -S . -B $(B)/cmake -DCMAKE_BUILD_TYPE=RelWithDebInfo >/dev/null
 	@cmake --build $(B)/cmake -j $(JOBS)
 
@@ -113,7 +113,7 @@ tools: ## migrate-ctl, mobility-server and the unit tests
 deb-deps:
 	@netns-lab/install-deps.sh deb
 deb: deb-deps tools ## Debian packages of the programs in build/deb
-	rm -rf $(B)/deb/tools $(addprefix $(B)/deb/,migrate-ctl_* mobility-*.deb)
+	rm -rf $(B)/deb/tools $(addprefix $(B)/deb/,migrate-ctl_* mobility-*.deb sym-proxy_*)
 	mkdir -p $(B)/deb/tools && cp -a debian docs $(B)/deb/tools/
 	cd $(B)/deb/tools && debian/rules binary BUILD=$(abspath $(B)/cmake) DEST=$(abspath $(B)/deb) \
 		COMMITS=$(shell git rev-list --count HEAD 2>/dev/null) >dh.log 2>&1 || { cat dh.log; exit 1; }

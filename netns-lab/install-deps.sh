@@ -16,7 +16,7 @@ build="build-essential bc bison flex libelf-dev libssl-dev rsync cpio kmod xz-ut
 	libnl-3-dev libnl-genl-3-dev libbpf-dev libgtest-dev libgmock-dev nlohmann-json3-dev libcli11-dev libboost1.81-dev libprotobuf-dev
 	protobuf-compiler libspdlog-dev libtomlplusplus-dev libsystemd-dev scdoc clang"
 lab="iproute2 nftables conntrack ethtool tcpdump procps curl nginx openssh-client openssh-server
-	iperf3 socat systemd dnsmasq-base dhcpcd-base wireguard-tools mptcpd mptcpd-plugins postgresql postgresql-client openssl qemu-system-x86 util-linux
+	iperf3 haproxy socat systemd dnsmasq-base dhcpcd-base wireguard-tools mptcpd mptcpd-plugins postgresql postgresql-client openssl qemu-system-x86 util-linux
 	python3 python3-pytest python3-matplotlib python3-scapy python3-yaml python3-jsonschema"
 check="git shellcheck flake8 sparse clang-format clang-tidy spin"
 
