@@ -7,6 +7,7 @@
 #include <iostream>
 
 #include "config/config.hpp"
+#include "libmobility/metrics.hpp"
 #include "libmobility/program.hpp"
 #include "metrics/metrics.hpp"
 
@@ -58,13 +59,22 @@ class Program {
           vouching_(identity, config_.vouching),
           log_(make_log("mobility-server", config_.log_level)),
           service_(io_, tls_, admission_, vouching_, config_.service, config_.exchange, log_),
-          metrics_(io_, service_),
+          proxies_(io_, tls_,
+                   {[this](std::uint64_t order) { return service_.exchange().waits_for(order); },
+                    [this](const Reserved& reserved) { service_.reserved(reserved); },
+                    [this](std::uint64_t order) { service_.no_proxy(order); },
+                    [this](const Met& met, const Ready& by) { service_.met(met, by); }},
+                   log_),
+          metrics_(io_, [this] { return metrics_text(service_, &proxies_); }),
           supervisor_(
               io_, log_, [this] { return reload(); },
               [this] {
                   metrics_.stop();
                   service_.stop();
-              }) {}
+                  proxies_.stop();
+              }) {
+        service_.when_ordering([this](const Wish& wish) { proxies_.order(wish); });
+    }
 
     Result<void> run() {
         raise_descriptors(config_.service.channels + config_.service.strangers, log_);
@@ -80,6 +90,7 @@ class Program {
                 return there.error();
             }
         }
+        proxies_.configure(config_.proxies);
         log_->info("event=started name={} version={}", name_.to_string(), MOBILITY_VERSION);
         supervisor_.run();
         return {};
@@ -93,6 +104,7 @@ class Program {
             log_->set_level(spdlog::level::from_str(config->log_level));
             vouching_.set(config->vouching);
             service_.review(config->service, config->exchange);
+            proxies_.configure(config->proxies);
         }
         return admission;
     }
@@ -106,6 +118,7 @@ class Program {
     Log log_;
     asio::io_context io_{1};
     Service service_;
+    Proxies proxies_;
     MetricsListener metrics_;
     Supervisor supervisor_;
 };

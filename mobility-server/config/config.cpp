@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "config.hpp"
 
+#include <algorithm>
 #include <cerrno>
 
 #include "libmobility/settings.hpp"
@@ -9,7 +10,8 @@ namespace mobility::server {
 
 namespace {
 
-void read_limits(SettingsFile& file, ServiceLimits& service, Limits& exchange) {
+void read_limits(SettingsFile& file, ServiceLimits& service, Limits& exchange,
+                 OrderLimits& orders) {
     constexpr auto kMany = std::int64_t{10'000'000};
     auto limits = file.section("limits");
     limits.number("channels", service.channels, 1, kMany);
@@ -26,6 +28,9 @@ void read_limits(SettingsFile& file, ServiceLimits& service, Limits& exchange) {
     limits.number("pairs", exchange.pairs, 1, kMany);
     limits.seconds("keep_seconds", exchange.keep);
     limits.seconds("silence_seconds", exchange.silence);
+    limits.number("orders", orders.orders, 1, kMany);
+    limits.number("orders_per_proxy", orders.orders_per_proxy, 1, kMany);
+    limits.milliseconds("order_ms", orders.patience, 100, 60'000);
 }
 
 void read_vouching(SettingsFile& file, VouchingConfig& vouching) {
@@ -38,6 +43,38 @@ void read_vouching(SettingsFile& file, VouchingConfig& vouching) {
                                          : Hosts::Nobody;
     constexpr std::chrono::seconds kLongest(kLongestVoucher);
     section.seconds("seconds", vouching.good_for, 60, kLongest.count());
+}
+
+void read_proxy(SettingsFile::Section& one, std::vector<ProxyPlace>& places) {
+    ProxyPlace place;
+    std::optional<Config::Endpoint> address;
+    one.endpoint("address", address);
+    bool named = false;
+    one.parsed("name", [&](const std::string& value) {
+        const auto name = Name::parse(value);
+        named = static_cast<bool>(name);
+        place.name = name ? *name : Name();
+        return named ? "" : "64 hexadecimal digits (sym-proxy --identity prints them)";
+    });
+    if (!named || !address) {
+        return one.complain("a [[proxies]] needs its address and its name");
+    }
+    place.address = *address;
+    if (std::ranges::any_of(places, [&](auto& other) { return other.name == place.name; })) {
+        return one.complain("a [[proxies]] that is there already");
+    }
+    places.push_back(place);
+}
+
+void read_proxies(SettingsFile& file, ProxyConfig& proxies, Limits& exchange) {
+    file.each("proxies", [&](SettingsFile::Section& one) {
+        if (proxies.places.size() == kMaxProxies) {
+            return one.complain("there can be 16 proxies");
+        }
+        read_proxy(one, proxies.places);
+    });
+    exchange.proxies = !proxies.places.empty();
+    file.section("relays").flag("crossing", exchange.crossing);
 }
 
 }  // namespace
@@ -59,7 +96,8 @@ Result<Config> parse_config(std::string_view text, const std::string& name) {
     file->section("metrics").endpoint("listen", config.metrics);
     file->section("log").one_of("level", config.log_level,
                                 {"trace", "debug", "info", "warn", "error"});
-    read_limits(*file, config.service, config.exchange);
+    read_limits(*file, config.service, config.exchange, config.proxies.limits);
+    read_proxies(*file, config.proxies, config.exchange);
     const auto good = file->result();
     return good ? Result<Config>(std::move(config)) : good.error();
 }

@@ -13,12 +13,14 @@
 #include "admission/admission.hpp"
 #include "admission/vouching.hpp"
 #include "exchange/exchange.hpp"
+#include "proxies/proxies.hpp"
 #include "service/service.hpp"
 
 namespace mobility::server {
 
 /// TCP port of a mobility server.
 constexpr std::uint16_t kServerPort = 7790;
+constexpr std::size_t kMaxProxies = 16;
 
 struct Config {
     using Endpoint = boost::asio::ip::tcp::endpoint;
@@ -29,6 +31,7 @@ struct Config {
     VouchingConfig vouching;
     ServiceLimits service;
     Limits exchange;
+    ProxyConfig proxies;
     std::optional<Endpoint> metrics;
     std::string log_level = "info";
 };

@@ -9,7 +9,11 @@
 //                          |  ask the other,                |  a step succeeds: forget
 //                          |  "peer silent" if it stays so  |  fails, or no word in time: next
 //
-// Bounded: reports of one host, pairs in all, and the time that a pair is kept.
+// Where a relay is needed one is ordered (A3.1): the step waits for the proxy's ports, then
+// both ends are told, and both have to resume. Who orders it, and from which proxy, is
+// another's matter; what comes of an order whose pair was judged anew is ignored.
+//
+// Bounded: reports of one host, pairs in all, one order of each, and the time that a pair is kept.
 // A pair is counted for who reports about it, never for who is reported about.
 // Not thread-safe.
 #pragma once
@@ -19,6 +23,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <set>
@@ -26,24 +31,12 @@
 #include <utility>
 #include <vector>
 
+#include "exchange/crossings.hpp"
+#include "exchange/types.hpp"
 #include "judge/judge.hpp"
 #include "libmobility/message.hpp"
 
 namespace mobility::server {
-
-using Time = std::chrono::steady_clock::time_point;
-using Duration = std::chrono::steady_clock::duration;
-using ChannelId = std::uint64_t;
-
-struct Limits {
-    std::size_t pairs_per_host = 64;
-    std::size_t pairs = 100'000;
-    Duration keep = std::chrono::minutes(2);          ///< after the last word about a pair
-    Duration silence = std::chrono::seconds(5);       ///< until a peer counts as silent
-    Duration slack = std::chrono::milliseconds(200);  ///< of a step, beyond two round trips
-
-    bool operator==(const Limits&) const = default;
-};
 
 /// What is to be sent, and on which channel.
 struct Said {
@@ -54,19 +47,35 @@ struct Said {
 };
 using Saying = std::vector<Said>;
 
+/// A relay that is wanted.
+struct Wish {
+    Order order;
+    /// Of the proxy that may have it already.
+    std::optional<boost::asio::ip::address> rather;
+
+    bool operator==(const Wish&) const = default;
+};
+
 /// What has happened since the start.
 struct Counters {
     std::uint64_t reports = 0;
     std::uint64_t judgements = 0;
     std::uint64_t notices = 0;
     std::uint64_t resumed = 0;
+    std::uint64_t orders = 0;     ///< of relays for a pair
+    std::uint64_t relayed = 0;    ///< pairs that have resumed through a proxy
+    std::uint64_t crossings = 0;  ///< times that two were told to try without it
+    std::uint64_t crossed = 0;    ///< pairs that go on without
     std::uint64_t verdicts = 0;
     std::uint64_t refused = 0;
 };
 
 class Exchange {
   public:
-    explicit Exchange(const Limits& limits) : limits_(limits) {}
+    /// Of a channel, the shortest of late; 0 if not known.
+    using Rtt = std::function<Duration(ChannelId)>;
+
+    explicit Exchange(const Limits& limits, Rtt rtt = {}) : limits_(limits), rtt_(std::move(rtt)) {}
 
     /// An admitted host has opened a channel; it may have several. Numbers are not reused.
     void join(ChannelId channel, const Name& host);
@@ -77,7 +86,18 @@ class Exchange {
     Saying report(ChannelId channel, const boost::asio::ip::address& seen, Duration rtt,
                   const Report& report, Time now);
     Saying outcome(ChannelId channel, const Outcome& outcome, Time now);
-    Saying forget(ChannelId channel, const Forget& forget);
+    Saying forget(ChannelId channel, const Forget& forget, Time now);
+
+    /// What is to be ordered, of all that was called since.
+    [[nodiscard]] std::vector<Wish> take_wishes() { return std::exchange(wishes_, {}); }
+    /// Has it a use to go on with this order?
+    [[nodiscard]] bool waits_for(std::uint64_t order) const { return orders_.contains(order); }
+    /// A proxy has taken it.
+    Saying reserved(const Reserved& reserved, Time now);
+    /// None has.
+    Saying no_proxy(std::uint64_t order);
+    /// A proxy, which says this of itself, has met ends.
+    void met(const Met& met, const Ready& by, Time now);
 
     /// Does what is due. Call it when next() says so.
     Saying expire(Time now);
@@ -104,12 +124,21 @@ class Exchange {
         std::vector<judge::Step> plan;
         std::array<std::size_t, 2> order{};  ///< sides as the judgement numbers them
         std::size_t step = 0;
-        std::size_t waiting = 0;       ///< for so many outcomes of this step
-        std::optional<Time> asked;     ///< when the silent side was
-        std::optional<Time> deadline;  ///< of the step, or of the silent side
-        Time end;                      ///< when it is forgotten
+        std::size_t waiting = 0;        ///< for so many outcomes of this step
+        std::uint64_t ordered = 0;      ///< the relay of this step that was; 0: none is awaited
+        Time relay_told{};              ///< when both were told of it
+        std::array<bool, 2> resumed{};  ///< sides that have, through it
+        std::optional<boost::asio::ip::address> proxy;  ///< that has reserved for them last
+        std::optional<Time> asked;                      ///< when the silent side was
+        std::optional<Time> deadline;                   ///< of the step, or of the silent side
+        Time end;                                       ///< when it is forgotten
 
         [[nodiscard]] Time due() const { return deadline && *deadline < end ? *deadline : end; }
+        /// Is a relay ordered, or are both told of one?
+        [[nodiscard]] bool relaying() const {
+            return step < plan.size() && judge::Judgement::is_relay(plan[step]);
+        }
+        [[nodiscard]] std::optional<std::size_t> side_of(const Name& host) const;
     };
     struct Host {
         std::set<ChannelId> channels;
@@ -121,13 +150,22 @@ class Exchange {
     Said refuse(ChannelId channel, Refused::Why why, const char* text, const PairId& pair);
     /// Is there room for this host to report about this pair?
     std::optional<Refused::Why> no_room(const Name& host, const PairId& id) const;
-    std::optional<ChannelId> channel_of(const Side& side) const;
+    std::optional<ChannelId> channel_of(const Name& host, ChannelId rather) const;
     void tell(Saying& out, const Side& side, ToHost message);
     void ask(Saying& out, const PairId& id, Pair& pair, Time now);
     void judge_now(Saying& out, Pairs::iterator at, Time now);
-    /// Tells this step's notices; whoever cannot be told lets its time run out. At the
-    /// end of the plan, or where a proxy is needed, the verdict.
+    /// Tells this step's notices, or orders its relay; whoever cannot be told lets its time run
+    /// out. At the end of the plan the verdict.
     void begin_step(Saying& out, Pairs::iterator at, Time now);
+    void tell_step(Saying& out, Pairs::iterator at, const judge::Step& step);
+    void order_relay(Saying& out, Pairs::iterator at, Time now);
+    void withdraw(Pair& pair);
+    /// Does this repeat what a relay is being made for?
+    [[nodiscard]] bool is_repeated(const Pair& pair, const Side& side, ChannelId channel,
+                                   const judge::Report& report, Time now) const;
+    Saying relay_outcome(Pairs::iterator at, std::size_t side, bool resumed, Time now);
+    /// Has both begin at one moment, wherever their words get to them when.
+    void cross(Saying& out, const Crossings::Moment& moment);
     /// Tells both ends, and forgets the pair.
     void verdict(Saying& out, Pairs::iterator at, Verdict::What what);
     void erase(Pairs::iterator at);
@@ -138,12 +176,17 @@ class Exchange {
     void change(Pairs::iterator at, Change change);
 
     Limits limits_;
+    Rtt rtt_;
     Counters counters_;
+    Crossings crossings_;
     Pairs pairs_;
     std::set<std::pair<Time, PairId>> due_;
     Hosts hosts_;
     std::unordered_map<ChannelId, Name> channels_;
     std::uint32_t judgements_ = 0;
+    std::vector<Wish> wishes_;
+    std::map<std::uint64_t, PairId> orders_;  ///< that are awaited
+    std::uint64_t last_order_ = 0;
 };
 
 }  // namespace mobility::server

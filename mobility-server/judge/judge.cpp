@@ -2,6 +2,7 @@
 #include "judge.hpp"
 
 #include <algorithm>
+#include <set>
 #include <unordered_map>
 #include <utility>
 
@@ -53,6 +54,34 @@ std::vector<Match> matches(const Report& first, const Report& last, bool relayed
         }
     }
     return found;
+}
+
+/// What both ends have. Behind one NAPT that turns packets round both may call their peer by
+/// its outer address too; their ports then match crosswise, as without a proxy. So they do
+/// through a proxy if its hosts know their peer's own port, as they mostly do.
+std::vector<Match> matched_by(const Report& first, const Report& last, bool& relayed) {
+    auto matched = matches(first, last, false);
+    relayed = false;
+    if (matched.empty() && first.peer_before == last.peer_before) {
+        matched = matches(first, last, true);
+        relayed = !matched.empty();
+    }
+    return matched;
+}
+
+/// Those of them that a proxy can recognise.
+std::vector<Match> relayable(const Report& first, const Report& last) {
+    bool relayed = false;
+    std::vector<Match> out;
+    std::set<std::pair<std::uint32_t, std::uint32_t>> named;
+    for (const auto& match : matched_by(first, last, relayed)) {
+        const auto& [a, b] = match;
+        if (out.size() < kMaxRelays && a.token != 0 && b.token != 0 &&
+            named.emplace(a.token, b.token).second) {
+            out.push_back(match);
+        }
+    }
+    return out;
 }
 
 Resume resume(const Ports& own, const Ports& peers) {
@@ -148,6 +177,54 @@ std::optional<Ask::Hint> hint(const Report& peers) {
     return out;
 }
 
+std::vector<RelayPair> relay(const Report& first, const Report& last) {
+    std::vector<RelayPair> out;
+    for (const auto& [a, b] : relayable(first, last)) {
+        out.push_back({{a.token, first.after, a.own_after}, {b.token, last.after, b.own_after}});
+    }
+    return out;
+}
+
+Step relayed(const Report& first, const Report& last, const Address& proxy,
+             const std::vector<std::uint16_t>& ports) {
+    const auto matched = relayable(first, last);
+    if (matched.empty() || matched.size() != ports.size()) {
+        return {};
+    }
+    Step told{{0, proxy, false, {}}, {1, proxy, false, {}}};
+    for (std::size_t i = 0; i < ports.size(); i++) {
+        const auto& [a, b] = matched[i];
+        told[0].connections.push_back({a.own, a.own_after, a.peer, ports[i]});
+        told[1].connections.push_back({b.own, b.own_after, b.peer, ports[i]});
+    }
+    return told;
+}
+
+Step crossing(const Report& first, const Report& last, const std::vector<RelayPair>& met) {
+    // Another destination may get another mapping of a NAPT: the trial will tell.
+    std::unordered_map<std::uint32_t, const RelayEnd*> ends;
+    for (const auto& pair : met) {
+        ends[pair.first.token] = &pair.first;
+        ends[pair.second.token] = &pair.second;
+    }
+    Step told{{0, last.seen, true, {}}, {1, first.seen, true, {}}};
+    for (const auto& [a, b] : relayable(first, last)) {
+        const auto of_a = ends.find(a.token);
+        const auto of_b = ends.find(b.token);
+        if (of_a != ends.end() && of_b != ends.end() && of_a->second->address == first.seen &&
+            of_b->second->address == last.seen) {
+            told[0].connections.push_back({a.own, a.own_after, a.peer, of_b->second->port});
+            told[1].connections.push_back({b.own, b.own_after, b.peer, of_a->second->port});
+        }
+    }
+    const bool fit = first.crosses && last.crosses && first.seen != last.seen;
+    return fit && !told[0].connections.empty() ? told : Step();
+}
+
+std::optional<Address> proxy_before(const Report& first, const Report& last) {
+    return first.peer_before == last.peer_before ? std::optional(first.peer_before) : std::nullopt;
+}
+
 Judgement judge(const Report& first, const Report& last) {
     Judgement judged;
     if (!each_others_peer(first, last)) {
@@ -155,13 +232,7 @@ Judgement judge(const Report& first, const Report& last) {
     }
     judged.before = {place_before(first, last), place_before(last, first)};
     judged.after = {place_after(first), place_after(last)};
-    // Behind one NAPT that turns packets round both may call their peer by its
-    // outer address too; their ports then match crosswise, as without a proxy.
-    auto matched = matches(first, last, false);
-    if (matched.empty() && first.peer_before == last.peer_before) {
-        matched = matches(first, last, true);
-        judged.relayed_before = !matched.empty();
-    }
+    auto matched = matched_by(first, last, judged.relayed_before);
     if (matched.empty()) {
         return judged;
     }

@@ -23,6 +23,7 @@
 #include <vector>
 
 #include "libmobility/message.hpp"
+#include "libmobility/proxy_message.hpp"
 
 namespace mobility::judge {
 
@@ -37,6 +38,9 @@ struct Report {
     Address after;        ///< its own address now, as the host sees it
     Address seen;         ///< the address from which the report came
     std::vector<Ports> connections;
+    bool crosses = false;  ///< it can be told to cross
+
+    bool operator==(const Report&) const = default;
 };
 
 /// On which side of a NAPT a host is.
@@ -62,7 +66,8 @@ struct Notice {
 };
 
 /// Told at the same time; the next step follows if none of them succeeds within
-/// 2 RTT + 200 ms. A step without notices asks for a relay of both by a proxy.
+/// 2 RTT + 200 ms. A step without notices asks for a relay of both by a proxy: relay()
+/// says of what, and relayed() what they are told then.
 using Step = std::vector<Notice>;
 
 struct Judgement {
@@ -81,6 +86,26 @@ struct Judgement {
 /// the same NAPT are they those that the hosts claim, and then they have to be
 /// private ones, so that nobody is aimed at a third host elsewhere.
 Judgement judge(const Report& first, const Report& last);
+
+/// What a proxy is to relay: the connections that both have, `first` being of who reported
+/// first. Of those whose tokens both ends have told, kMaxRelays at most: others are for the
+/// next report.
+std::vector<RelayPair> relay(const Report& first, const Report& last);
+
+/// What both are told when a proxy has reserved these ports for what relay() gives; nothing
+/// if there are not as many.
+Step relayed(const Report& first, const Report& last, const Address& proxy,
+             const std::vector<std::uint16_t>& ports);
+
+/// What both are told to leave a relay, as trials whose MSYNs are to cross: each is to try the
+/// other where the proxy has met it. Nothing if that cannot work, or is not to be tried: a host
+/// that does not know how to, or is seen at one address by the server and at another by the
+/// proxy (so a proxy cannot aim them at anybody else), or both at the same.
+Step crossing(const Report& first, const Report& last, const std::vector<RelayPair>& met);
+
+/// Where both had their peer before: it can only be a proxy, which may still have their
+/// relays, or a NAPT that turns packets round.
+std::optional<Address> proxy_before(const Report& first, const Report& last);
 
 /// After the move: inside if the server sees another address than the host.
 Place place_after(const Report& own);

@@ -1,57 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "metrics.hpp"
 
-#include <spdlog/fmt/fmt.h>
+#include <array>
+#include <tuple>
 
-#include <boost/asio/co_spawn.hpp>
-#include <boost/asio/detached.hpp>
-#include <boost/beast/core/flat_buffer.hpp>
-#include <boost/beast/core/tcp_stream.hpp>
-#include <boost/beast/http/empty_body.hpp>
-#include <boost/beast/http/read.hpp>
-#include <boost/beast/http/string_body.hpp>
-#include <boost/beast/http/write.hpp>
-
-#include "libmobility/within.hpp"
+#include "libmobility/metrics.hpp"
+#include "libmobility/settings.hpp"
 
 namespace mobility::server {
 
 namespace {
 
-namespace asio = boost::asio;
-namespace beast = boost::beast;
-namespace http = beast::http;
-
-constexpr std::size_t kMostAtOnce = 8;
-constexpr std::size_t kLongestRequest = 8192;
-constexpr std::chrono::seconds kPatience(5);
-
-class Text {
-  public:
-    void gauge(const char* name, const char* help, std::uint64_t value) {
-        add(name, "gauge", help, value);
-    }
-    void counter(const char* name, const char* help, std::uint64_t value) {
-        add(name, "counter", help, value);
-    }
-    void head(const char* name, const char* kind, const char* help) {
-        text_ += fmt::format("# HELP {0} {2}\n# TYPE {0} {1}\n", name, kind, help);
-    }
-    void labelled(const char* name, const char* label, const char* of, std::uint64_t value) {
-        text_ += fmt::format("{}{{{}=\"{}\"}} {}\n", name, label, of, value);
-    }
-    [[nodiscard]] std::string take() { return std::move(text_); }
-
-  private:
-    void add(const char* name, const char* kind, const char* help, std::uint64_t value) {
-        head(name, kind, help);
-        text_ += fmt::format("{} {}\n", name, value);
-    }
-
-    std::string text_;
-};
-
-void add_service(Text& text, const Service& service) {
+void add_service(MetricsText& text, const Service& service) {
     const auto& c = service.counters();
     text.gauge("mobility_server_channels", "Channels of admitted hosts.", service.channels());
     text.gauge("mobility_server_strangers", "Connected and not admitted yet.", service.strangers());
@@ -87,69 +47,79 @@ void add_service(Text& text, const Service& service) {
     }
 }
 
-void add_exchange(Text& text, const Exchange& exchange) {
+void add_exchange(MetricsText& text, const Exchange& exchange) {
     const auto& c = exchange.counters();
     text.gauge("mobility_server_pairs", "Pairs of hosts that are remembered.", exchange.pairs());
     text.counter("mobility_server_reports_total", "Reports taken.", c.reports);
     text.counter("mobility_server_judgements_total", "Pairs judged.", c.judgements);
     text.counter("mobility_server_notices_total", "Hosts told where their peer is.", c.notices);
     text.counter("mobility_server_resumed_total", "Pairs that have resumed when told.", c.resumed);
+    text.counter("mobility_server_relayed_total", "Pairs that have resumed through a proxy.",
+                 c.relayed);
+    text.counter("mobility_server_crossings_total",
+                 "Times that relayed pairs were told to try without the proxy.", c.crossings);
+    text.counter("mobility_server_crossed_total", "... and go on without it.", c.crossed);
+    text.counter("mobility_server_orders_total", "Relays wanted for a pair.", c.orders);
     text.counter("mobility_server_verdicts_total", "Pairs told that nothing more can be done.",
                  c.verdicts);
 }
 
-http::response<http::string_body> answer(const http::request<http::empty_body>& request,
-                                         const Service& service) {
-    http::response<http::string_body> response;
-    response.keep_alive(false);
-    if (request.method() != http::verb::get && request.method() != http::verb::head) {
-        response.result(http::status::method_not_allowed);
-    } else if (request.target() != "/metrics") {
-        response.result(http::status::not_found);
-        response.body() = "There is /metrics.\n";
-    } else {
-        response.set(http::field::content_type, "text/plain; version=0.0.4; charset=utf-8");
-        response.body() = metrics_text(service);
+void add_orders(MetricsText& text, const Orders& orders) {
+    const auto& c = orders.counters();
+    text.gauge("mobility_server_orders_out", "Orders that wait for a proxy's answer.",
+               orders.out());
+    text.counter("mobility_server_proxy_orders_total", "Orders that proxies were given.",
+                 c.ordered);
+    text.counter("mobility_server_proxy_reserved_total",
+                 "Orders for which proxies have reserved ports.", c.reserved);
+    const char* declined = "mobility_server_proxy_declined_total";
+    text.head(declined, "counter", "Orders that proxies have declined.");
+    for (std::size_t why = 0; why < c.declined.size(); why++) {
+        text.labelled(declined, "why", std::string(to_string(static_cast<Declined::Why>(why))),
+                      c.declined.at(why));
     }
-    response.prepare_payload();
-    if (request.method() == http::verb::head) {
-        response.body().clear();
-    }
-    return response;
+    text.counter("mobility_server_proxy_unanswered_total",
+                 "Orders that proxies have not answered in time.", c.unanswered);
+    text.counter("mobility_server_proxy_bad_total", "Answers of proxies that cannot be.", c.bad);
+    text.counter("mobility_server_proxy_late_total", "Answers for which nobody waited.", c.late);
+    text.counter("mobility_server_orders_crowded_total", "Relays wanted that were one too many.",
+                 c.crowded);
+    text.counter("mobility_server_orders_failed_total", "Relays wanted that no proxy took.",
+                 c.failed);
+}
+
+void add_proxies(MetricsText& text, const Proxies& proxies) {
+    const auto& c = proxies.counters();
+    text.counter("mobility_server_proxy_ready_total", "Channels to proxies that became ready.",
+                 c.ready);
+    text.counter("mobility_server_proxy_failed_total", "Channels to proxies that did not.",
+                 c.failed);
+    text.counter("mobility_server_proxy_ended_total", "Channels to proxies that ended.", c.ended);
+    const auto each = [&](const char* name, const char* help, auto value) {
+        text.head(name, "gauge", help);
+        for (const auto& seen : proxies.seen()) {
+            text.labelled(name, "proxy", to_text(seen.place.address), value(seen));
+        }
+    };
+    each("mobility_server_proxy_up", "Can it be given orders?",
+         [](const Proxies::Seen& seen) -> std::uint64_t { return seen.ready ? 1 : 0; });
+    each("mobility_server_proxy_relays", "How much it relays, as far as is known.",
+         [](const Proxies::Seen& seen) -> std::uint64_t { return seen.load.relays; });
+    each("mobility_server_proxy_most", "How much it can relay.",
+         [](const Proxies::Seen& seen) -> std::uint64_t { return seen.load.most; });
 }
 
 }  // namespace
 
-std::string metrics_text(const Service& service) {
-    Text text;
+std::string metrics_text(const Service& service, const Proxies* proxies) {
+    MetricsText text;
     add_service(text, service);
     add_exchange(text, service.exchange());
-    return text.take();
-}
-
-MetricsListener::MetricsListener(asio::io_context& io, const Service& service)
-    : service_(service),
-      listener_(
-          io,
-          [this, &io](asio::ip::tcp::socket socket) {
-              if (busy_ < kMostAtOnce) {
-                  busy_++;
-                  asio::co_spawn(io, serve(std::move(socket)), asio::detached);
-              }
-          },
-          [](const boost::system::error_code& /*whoever asks will ask again*/) {}) {}
-
-asio::awaitable<void> MetricsListener::serve(asio::ip::tcp::socket socket) {
-    beast::tcp_stream stream(std::move(socket));
-    stream.expires_after(kPatience);
-    beast::flat_buffer buffer(kLongestRequest);
-    http::request<http::empty_body> request;
-    const auto [bad, size] = co_await http::async_read(stream, buffer, request, kNoThrow);
-    if (!bad) {
-        const auto response = answer(request, service_);
-        co_await http::async_write(stream, response, kNoThrow);
+    if (proxies != nullptr) {
+        add_orders(text, proxies->orders());
+        add_proxies(text, *proxies);
     }
-    busy_--;
+    return text.take();
 }
 
 }  // namespace mobility::server

@@ -122,7 +122,12 @@ Service::Service(asio::io_context& io, const Tls& tls, Admission& admission,
       admission_(admission),
       vouching_(vouching),
       limits_(limits),
-      exchange_(exchange),
+      exchange_(exchange,
+                [this](ChannelId id) -> Duration {
+                    const auto session = sessions_.find(id);
+                    return session == sessions_.end() ? Duration::zero()
+                                                      : session->second->channel->shortest_rtt();
+                }),
       log_(std::move(log)),
       timer_(io) {}
 
@@ -377,7 +382,7 @@ void Service::handle(const SessionPtr& session, const ToServer& message) {
     } else if (const auto* outcome = std::get_if<Outcome>(&message)) {
         deliver(exchange_.outcome(session->id, *outcome, now()));
     } else if (const auto* forget = std::get_if<Forget>(&message)) {
-        deliver(exchange_.forget(session->id, *forget));
+        deliver(exchange_.forget(session->id, *forget, now()));
     }
     arm();
 }
@@ -409,6 +414,28 @@ void Service::deliver(const Saying& saying) {
             send(session->second, said.message);
         }
     }
+    for (const auto& wish : exchange_.take_wishes()) {
+        if (order_) {
+            order_(wish);
+        } else {
+            deliver(exchange_.no_proxy(wish.order.number));
+        }
+    }
+}
+
+void Service::reserved(const Reserved& reserved) {
+    deliver(exchange_.reserved(reserved, now()));
+    arm();
+}
+
+void Service::no_proxy(std::uint64_t order) {
+    deliver(exchange_.no_proxy(order));
+    arm();
+}
+
+void Service::met(const Met& met, const Ready& by) {
+    exchange_.met(met, by, now());
+    arm();
 }
 
 void Service::send(const SessionPtr& session, const ToHost& message) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // The server on its sockets: accepts channels, admits hosts, hands what they say to
-// the Exchange and sends what that answers.
+// the Exchange and sends what that answers; relays that it wants are ordered elsewhere.
 //
 //     accepted --TLS, Hello in time--> admitted --Welcome--> joined: reads until it ends
 //        | too many: the oldest ends      | not: Refused, ended
@@ -24,6 +24,7 @@
 #include <boost/asio/steady_timer.hpp>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <list>
 #include <map>
 #include <memory>
@@ -84,6 +85,11 @@ class Service {
 
     /// Listens there; port 0 is any. Where it listens, or why it cannot.
     Result<boost::asio::ip::tcp::endpoint> listen(const boost::asio::ip::tcp::endpoint& where);
+    /// Orders relays, until one of the next two is called for it.
+    void when_ordering(std::function<void(const Wish&)> order) { order_ = std::move(order); }
+    void reserved(const Reserved& reserved);
+    void no_proxy(std::uint64_t order);
+    void met(const Met& met, const Ready& by);
     /// After Admission::reload(): ends the channels of hosts that are admitted no more.
     /// New limits are for what happens from now on.
     void review(const ServiceLimits& limits, const Limits& exchange);
@@ -138,6 +144,7 @@ class Service {
 
     void handle(const SessionPtr& session, const ToServer& message);
     Saying on_report(Session& session, const Report& report);
+    /// ... and orders what is to be ordered.
     void deliver(const Saying& saying);
     void send(const SessionPtr& session, const ToHost& message);
     boost::asio::awaitable<void> write_all(SessionPtr session);
@@ -152,6 +159,7 @@ class Service {
     ServiceLimits limits_;
     Exchange exchange_;
     Log log_;
+    std::function<void(const Wish&)> order_;
     ServiceCounters counters_;
     std::list<Listener> listeners_;
     std::list<Introduction*> strangers_;                         ///< oldest first
