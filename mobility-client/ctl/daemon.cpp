@@ -171,7 +171,8 @@ void print_pair(std::ostream& out, const json& pair) {
         rows.push_back({"  connection", std::to_string(number(one, "cookie")) + " " +
                                             text(one, "local") + " -> " + text(one, "remote") +
                                             ", " + text(one, "state") + ", pair key " +
-                                            text(one, "guard")});
+                                            text(one, "guard") +
+                                            (flag(one, "relayed") ? ", relayed by a proxy" : "")});
     }
     print_table(out, rows);
 }

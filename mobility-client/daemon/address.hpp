@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// Addresses as the kernel's family has them, and as Asio does.
+// Addresses and ports as the kernel's family has them, and as Asio does.
 #pragma once
 
 #include <boost/asio/ip/address.hpp>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <span>
 
@@ -33,6 +34,12 @@ inline tcpmigrate::Address to_kernel(const boost::asio::ip::address& address) {
     }
     const auto v6 = ip.to_v6().to_bytes();
     return *tcpmigrate::Address::from_bytes(std::as_bytes(std::span(v6)));
+}
+
+/// The peer's port as the peer sees it.
+inline std::uint16_t inner_port(const tcpmigrate::Connection& connection) {
+    const auto inner = connection.peer_inner ? connection.peer_inner->port : std::uint16_t{0};
+    return inner != 0 ? inner : connection.remote.port;
 }
 
 }  // namespace mobility::client

@@ -109,6 +109,8 @@ void Daemon::start() {
         },
         [this](const Servers::Key& key) { resumer_.on_joined(key); });
     peers_.when_agreed([this](const Name& /*peer*/) { want_servers(); });
+    peers_.tell_relayed(
+        [this](const Connection& connection) { return resumer_.is_relayed(connection); });
     table_->start([this](const Connection& connection) { on_event(connection); },
                   [this](bool reread) { on_batch(reread); });
     on_batch(true);

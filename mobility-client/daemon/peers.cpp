@@ -212,7 +212,9 @@ void Peers::on_event(const Connection& connection) {
         return;
     }
     if (const auto owner = book_.owner(connection.cookie)) {
-        const bool arrived = connection.reason == tcpmigrate::Reason::Committed;
+        // A proxy is many hosts' place: a pin stays where its host was last.
+        const bool arrived = connection.reason == tcpmigrate::Reason::Committed &&
+                             !(relayed_ && relayed_(connection));
         const auto moved = arrived ? trust_.moved(*owner, there) : Result<void>();
         if (!moved) {
             log_->error("event=pins-unwritable error=\"{}\"", moved.error().message);

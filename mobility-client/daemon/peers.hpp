@@ -114,6 +114,10 @@ class Peers {
     Result<void> listen();
     void stop();
     void when_agreed(OnAgreed on_agreed) { on_agreed_ = std::move(on_agreed); }
+    /// Tells connections whose other end is a proxy's, not their peer's.
+    void tell_relayed(std::function<bool(const Connection&)> relayed) {
+        relayed_ = std::move(relayed);
+    }
     /// But for where to listen.
     void reconfigure(const PeerConfig& config);
 
@@ -189,6 +193,7 @@ class Peers {
     PeerConfig config_;
     Log log_;
     OnAgreed on_agreed_;
+    std::function<bool(const Connection&)> relayed_;
     PeerCounters counters_;
     std::list<Listener> listeners_;
     std::map<Name, LinkPtr> links_;

@@ -58,6 +58,7 @@ std::vector<Provable> Prover::connections(const boost::asio::ip::address& peer) 
             own_.contains(one.cookie)) {
             continue;
         }
+        table_.learn(one);
         const auto inner = one.peer_inner ? one.peer_inner->port : std::uint16_t{0};
         out.push_back({one.cookie, one.local.port, one.remote.port,
                        inner != 0 ? inner : one.remote.port, one.opener, guard_of(one)});

@@ -29,12 +29,6 @@ constexpr std::chrono::seconds kAway(3);
 /// A server has its own channel look as slow as it likes.
 constexpr std::chrono::seconds kLongestRtt(1);
 
-/// The peer's port as the peer sees it.
-std::uint16_t inner_port(const Connection& connection) {
-    const auto inner = connection.peer_inner ? connection.peer_inner->port : std::uint16_t{0};
-    return inner != 0 ? inner : connection.remote.port;
-}
-
 bool has_failed(Reason reason) {
     return reason == Reason::TrialFailed || reason == Reason::TupleInUse ||
            reason == Reason::NoRoute || reason == Reason::Timeout || reason == Reason::Retries;
@@ -45,14 +39,31 @@ std::span<const ServerPlace> servers_of(const Pair& pair) {
     return std::span(pair.servers).first(std::min(pair.servers.size(), kServersOfPair));
 }
 
+/// Is it where this Notice sends it, or another of the pair?
+bool is_there(const Connection& connection, const Notice& notice) {
+    return connection.state == ConnectionState::Idle &&
+           to_asio(connection.remote.address) == notice.peer &&
+           std::ranges::any_of(notice.connections, [&](const Resume& resume) {
+               return resume.peer_after == connection.remote.port;
+           });
+}
+
+/// Has this host been moved, by who knows nothing of where the peer is?
+bool goes_to_old_place(const Connection& connection, const Notice& notice) {
+    const auto& to = connection.new_remote;
+    return connection.state == ConnectionState::MigSent && connection.reason == Reason::Command &&
+           to.address == connection.remote.address && to_asio(*to.address) != notice.peer;
+}
+
 /// What a report is about; connections apart.
 auto subject(const Report& report) {
     return std::tuple(report.before, report.peer_before, report.after);
 }
 
 std::string_view to_string(Verdict::What what) {
-    constexpr std::array<std::string_view, 6> names{"nothing",   "needs-proxy", "other-family",
-                                                    "no-answer", "coincidence", "peer-silent"};
+    constexpr std::array<std::string_view, 7> names{"nothing",   "needs-proxy", "other-family",
+                                                    "no-answer", "coincidence", "peer-silent",
+                                                    "no-proxy"};
     return names.at(static_cast<std::size_t>(what));
 }
 
@@ -74,7 +85,24 @@ bool Resumer::is_unsettled(const Connection& connection) const {
 }
 
 Resumer::Resumer(const Table& table, const Book& book, Hands hands, Log log)
-    : table_(table), book_(book), hands_(std::move(hands)), log_(std::move(log)) {}
+    : table_(table),
+      book_(book),
+      hands_(std::move(hands)),
+      log_(std::move(log)),
+      leaver_(table, book,
+              {hands_.say, hands_.migrate, hands_.now,
+               [this](const Name& peer) { return is_busy(peer); }},
+              log_) {}
+
+/// So that leaving a relay has to stand back.
+bool Resumer::is_busy(const Name& peer) const {
+    const auto state = states_.find(peer);
+    const auto* pair = book_.find(peer);
+    const bool trying = state != states_.end() && (state->second.trying || state->second.reported);
+    const auto all = pair != nullptr ? connections(*pair) : std::vector<const Connection*>();
+    return trying ||
+           std::ranges::any_of(all, [this](const Connection* one) { return is_unsettled(*one); });
+}
 
 // ---- What the kernel tells ----
 
@@ -107,6 +135,7 @@ std::optional<Report> Resumer::make_report(const Pair& pair) const {
     }
     Report report;
     report.own = pair.own;
+    report.crosses = true;
     report.peer = *pair.peer;
     std::tie(report.before, report.peer_before) = best->first;
     report.after = place_now(*best->second.front());
@@ -119,7 +148,7 @@ std::optional<Report> Resumer::make_report(const Pair& pair) const {
         const auto port = connection->local.port;
         const auto peer = inner_port(*connection);
         if (report.connections.size() < kMaxConnections && named.emplace(port, peer).second) {
-            report.connections.push_back({port, peer, port});
+            report.connections.push_back({port, peer, port, connection->token_remote.value_or(0)});
         }
     }
     return report;
@@ -129,6 +158,7 @@ void Resumer::on_event(const Connection& connection) {
     const auto owner = book_.owner(connection.cookie);
     if (connection.state == ConnectionState::None) {
         arrived_.erase(connection.cookie);
+        relays_.erase(connection.cookie);
     } else if (owner && connection.reason == Reason::Committed) {
         arrived_[connection.cookie] = hands_.now();
         if (const auto state = states_.find(*owner); state != states_.end()) {
@@ -150,15 +180,23 @@ void Resumer::on_event(const Connection& connection) {
                 if (state.pending.empty()) {
                     finish(state, false);
                 }
-            } else if (to_asio(connection.remote.address) == state.trying->notice.peer &&
-                       connection.state == ConnectionState::Idle) {
+            } else if (is_there(connection, state.trying->notice)) {
                 state.pending.erase(connection.cookie);
                 if (state.pending.empty()) {
                     finish(state, true);
                 }
+            } else if (connection.reason == Reason::Committed) {
+                // Who has come by himself needs no relay.
+                if (!state.trying->notice.relay || is_relayed(connection)) {
+                    state.crossed.insert(connection.cookie);
+                }
+            } else if (goes_to_old_place(connection, state.trying->notice) &&
+                       !table_.trials().contains(connection.cookie)) {
+                state.diverted.insert(connection.cookie);
             }
         }
     }
+    leaver_.on_event(connection);
     if (owner) {
         touched_.insert(*owner);
     }
@@ -169,10 +207,17 @@ void Resumer::on_batch(bool reread) {
         for (const auto& [peer, pair] : book_.pairs()) {
             touched_.insert(peer);
         }
-        std::erase_if(arrived_,
-                      [this](const auto& entry) { return table_.find(entry.first) == nullptr; });
+        const auto is_gone = [this](const auto& entry) {
+            return table_.find(entry.first) == nullptr;
+        };
+        std::erase_if(arrived_, is_gone);
+        std::erase_if(relays_, is_gone);
     }
     for (const auto& peer : std::exchange(touched_, {})) {
+        if (try_crossed(peer)) {
+            continue;
+        }
+        try_diverted(peer);
         evaluate(peer, false);
         // One of these events may have ended what was tried.
         const auto* pair = book_.find(peer);
@@ -181,7 +226,9 @@ void Resumer::on_batch(bool reread) {
             try_others(*pair, state->second);
         }
     }
+    report_late();
     stalled_.clear();
+    leaver_.tidy();
     std::erase_if(states_,
                   [this](const auto& entry) { return book_.find(entry.first) == nullptr; });
 }
@@ -201,12 +248,14 @@ void Resumer::evaluate(const Name& peer, bool always) {
             give_up_if_still(known->second);
             settle(*pair, known->second);
             const auto& state = known->second;
-            if (!state.trying && !state.asked && state.tried.empty() && state.others.empty()) {
+            if (!state.trying && !state.asked && !state.reported && state.tried.empty() &&
+                state.others.empty()) {
                 states_.erase(known);
             }
         }
         return;
     }
+    leaver_.drop(peer);
     const auto fresh = make_report(*pair);
     if (!fresh) {
         return;
@@ -222,16 +271,34 @@ void Resumer::evaluate(const Name& peer, bool always) {
 
 void Resumer::report(const Pair& pair, State& state, const Report& report) {
     std::size_t sent = 0;
+    state.unsaid.clear();
     for (const auto& server : servers_of(pair)) {
-        sent += hands_.say({server, report.after}, report) ? 1 : 0;
+        if (hands_.say({server, report.after}, report)) {
+            sent++;
+        } else {
+            state.unsaid.push_back(server);
+        }
     }
     counters_.reports += sent;
     state.reported = report;
+    state.helped = false;
     state.again = hands_.now() + state.pause;
     state.pause = std::min<Duration>(state.pause * 2, kLongestAgain);
     log_->info("event=report peer={} before={} after={} connections={} servers={}",
                report.peer.host.to_string(), report.before.to_string(), report.after.to_string(),
                report.connections.size(), sent);
+}
+
+/// A channel may be in a trial yet when its connections have left.
+void Resumer::report_late() {
+    for (auto& entry : states_) {
+        auto& state = entry.second;
+        if (state.reported) {
+            counters_.reports += std::erase_if(state.unsaid, [&](const ServerPlace& server) {
+                return hands_.say({server, state.reported->after}, *state.reported);
+            });
+        }
+    }
 }
 
 /// Nothing is unsettled; if nothing of a Notice is under way either, it was not what helped.
@@ -250,6 +317,13 @@ void Resumer::settle(const Pair& pair, State& state) {
     state.away.clear();
     state.back.reset();
     if (!state.reported || state.trying) {
+        return;
+    }
+    // They have found their own way, by a proxy, mostly before there is a channel to a server
+    // from here. One that hears of this place may know how to do without the proxy.
+    const auto all = connections(pair);
+    if (state.again && !state.helped &&
+        std::ranges::any_of(all, [this](auto* one) { return is_relayed(*one); })) {
         return;
     }
     for (const auto& server : servers_of(pair)) {
@@ -274,6 +348,9 @@ void Resumer::on_joined(const Servers::Key& key) {
         }
         if (is_server_of(*pair, key) && hands_.say(key, *state.reported)) {
             counters_.reports++;
+            std::erase_if(state.unsaid, [&](const ServerPlace& server) {
+                return server.host == key.server.host;
+            });
         }
     }
 }
@@ -320,6 +397,7 @@ void Resumer::handle(const Servers::Key& key, const Ask& ask) {
     }
     log_->info("event=asked peer={} server={}", known->first.to_string(),
                key.server.host.to_string());
+    leaver_.drop(known->first);  // the peer is not where it was
     if (hands_.say({key.server, report->after}, *report)) {
         counters_.reports++;
         states_[known->first].asked = true;
@@ -356,9 +434,13 @@ void Resumer::handle(const Servers::Key& key, const Notice& notice) {
     if (known == nullptr) {
         return;
     }
+    if (notice.delay) {
+        return leaver_.told(known->first, key, notice);
+    }
     auto& state = states_[known->first];
-    log_->info("event=told peer={} server={} place={} trial={} step={}", known->first.to_string(),
-               key.server.host.to_string(), notice.peer.to_string(), notice.trial, notice.step);
+    log_->info("event=told peer={} server={} place={} trial={} relay={} step={}",
+               known->first.to_string(), key.server.host.to_string(), notice.peer.to_string(),
+               notice.trial, notice.relay, notice.step);
     const Told told{key, notice};
     if (confirms(told, state)) {
         state.trying = told;  // is under way already
@@ -369,11 +451,27 @@ void Resumer::handle(const Servers::Key& key, const Notice& notice) {
     const bool other = state.trying && state.trying->by.server.host != key.server.host;
     if (other && !state.until) {
         finish(state, false);
+    } else if (other && goes_first(known->second, told, *state.trying)) {
+        state.others.push_front(*std::exchange(state.trying, {}));
     } else if (other || (state.trying && !state.others.empty())) {
         return wait_for_turn(state, told);
     }
     attempt(known->second, state, told);
     try_others(known->second, state);
+}
+
+bool Resumer::goes_first(const Pair& pair, const Told& told, const Told& trying) {
+    const auto place = [&](const Told& one) {
+        return std::ranges::find(pair.servers, one.by.server.host, &ServerPlace::host);
+    };
+    const bool elsewhere = told.notice.peer != trying.notice.peer ||
+                           told.notice.connections != trying.notice.connections;
+    return told.notice.relay && trying.notice.relay && elsewhere && place(told) < place(trying);
+}
+
+bool Resumer::is_relayed(const Connection& connection) const {
+    const auto relay = relays_.find(connection.cookie);
+    return relay != relays_.end() && relay->second == to_asio(connection.remote.address);
 }
 
 void Resumer::wait_for_turn(State& state, Told told) {
@@ -406,8 +504,10 @@ void Resumer::attempt(const Pair& pair, State& state, const Told& told) {
     if (!may_try(state, told.by.server.host)) {
         return;
     }
+    leaver_.drop(pair.peer->host);
     state.trying = told;
     state.pending.clear();
+    state.repeated.clear();
     state.until = hands_.now() + 4 * std::min<Duration>(hands_.rtt(told.by), kLongestRtt) + kSlack;
     std::size_t there = 0;
     for (const auto* connection : connections(pair)) {
@@ -417,6 +517,9 @@ void Resumer::attempt(const Pair& pair, State& state, const Told& told) {
                 break;  // whoever names it twice does not have it asked twice
             }
         }
+    }
+    if (state.pending.empty()) {
+        state.tried[told.by.server.host].pop_back();  // nobody was sent anywhere
     }
     if (there == 0) {
         counters_.useless += told.early ? 0 : 1;
@@ -455,12 +558,58 @@ bool Resumer::send_there(const Connection& connection, const Notice& notice, con
         return false;
     }
     state.pending.insert(connection.cookie);
+    if (notice.relay) {
+        relays_[connection.cookie] = notice.peer;
+    }
     // A trial of a connection without a path keeps it from its peer just as well.
     if (is_unsettled(connection) && target != connection.remote.address) {
         state.away.insert(connection.cookie);
         state.back = state.back.value_or(std::max(hands_.now() + kAway, *state.until));
     }
     return true;
+}
+
+bool Resumer::send_again(const Cookies& which, State& state) {
+    bool sent = false;
+    for (const auto cookie : which) {
+        const auto* connection = table_.find(cookie);
+        if (!state.trying || connection == nullptr) {
+            continue;
+        }
+        // A copy: what is tried may end.
+        const auto notice = state.trying->notice;
+        const auto resume = std::ranges::find_if(notice.connections, [&](const Resume& one) {
+            return connection->local.port == one.own && inner_port(*connection) == one.peer;
+        });
+        if (resume != notice.connections.end()) {
+            sent = send_there(*connection, notice, *resume, state) || sent;
+        }
+    }
+    return sent;
+}
+
+/// The peer's own request was faster, by way of a relay: what was told still holds, and is
+/// tried once more.
+bool Resumer::try_crossed(const Name& peer) {
+    const auto at = states_.find(peer);
+    if (at == states_.end()) {
+        return false;
+    }
+    auto& state = at->second;
+    auto crossed = std::exchange(state.crossed, {});
+    std::erase_if(crossed, [&](std::uint64_t cookie) {
+        const auto* connection = table_.find(cookie);
+        return connection == nullptr || connection->state != ConnectionState::Idle ||
+               !state.repeated.insert(cookie).second;
+    });
+    return send_again(crossed, state);
+}
+
+/// The peer is no more where it was than before.
+void Resumer::try_diverted(const Name& peer) {
+    if (const auto at = states_.find(peer); at != states_.end()) {
+        send_again(std::exchange(at->second.diverted, {}), at->second);
+    }
 }
 
 void Resumer::finish(State& state, bool resumed) {
@@ -474,6 +623,7 @@ void Resumer::finish(State& state, bool resumed) {
         log_->info("event=outcome place={} resumed={}", notice.peer.to_string(), resumed);
     }
     if (resumed) {
+        state.helped = true;
         state.others.clear();
     }
 }
@@ -525,7 +675,7 @@ void Resumer::handle(const Servers::Key& key, const Verdict& verdict) {
 // ---- Time ----
 
 std::optional<Resumer::Time> Resumer::next() const {
-    std::optional<Time> first;
+    std::optional<Time> first = leaver_.next();
     const auto also = [&first](const std::optional<Time>& when) {
         if (when && (!first || *when < *first)) {
             first = when;
@@ -540,6 +690,7 @@ std::optional<Resumer::Time> Resumer::next() const {
 }
 
 void Resumer::expire() {
+    leaver_.expire();
     const auto now = hands_.now();
     std::vector<Name> due;
     const auto is_due = [now](const std::optional<Time>& when) { return when && *when <= now; };

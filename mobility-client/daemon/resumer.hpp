@@ -4,7 +4,8 @@
 //
 //     settled --a connection moves, or has lost its path--> unsettled: Report to all servers
 //     unsettled --Notice--> migrate to where the peer is: told --moved--> Outcome, settled
-//               --moved by itself--> Forget, settled
+//               --moved by itself--> Forget, settled; by a proxy: only after a while, since
+//                 a server may know a direct way
 //               --Verdict, or a while--> Report again, ever later
 //     any --Ask--> Report; and where the Ask says the peer is, is tried as if it were a Notice
 //
@@ -15,6 +16,13 @@
 //
 // A peer that is where it was and needs help all the same does not hear us: a NAPT has
 // forgotten the path from here, which a request makes anew.
+//
+// Both are inside: each of their servers has a proxy relay them, and tells both (a Notice like
+// any other). Two servers may have two proxies: that of the server which comes first in the
+// pair's list, which both ends have, is tried first, so that they meet.
+//
+// What is said of the moment to leave a relay is for the Leaver, and only while nothing of
+// this is going on.
 //
 // A server can be wrong, or lie: it is heard only about pairs that use it; its Notice is
 // tried first, those of the others wait until it has succeeded or its time is over; places
@@ -33,6 +41,7 @@
 #include <string>
 #include <vector>
 
+#include "daemon/leaver.hpp"
 #include "daemon/servers.hpp"
 #include "daemon/table.hpp"
 #include "libmobility/log.hpp"
@@ -95,7 +104,10 @@ class Resumer {
     /// the trials of the connections there go to.
     [[nodiscard]] std::map<Servers::Key, std::set<Address>> wanted() const;
     [[nodiscard]] Seen seen(const Name& peer) const;
+    /// Is its other end a proxy, by what a server has told?
+    [[nodiscard]] bool is_relayed(const Connection& connection) const;
     [[nodiscard]] const ResumeCounters& counters() const { return counters_; }
+    [[nodiscard]] const Leaver& leaver() const { return leaver_; }
 
   private:
     using Cookies = std::set<std::uint64_t>;
@@ -106,15 +118,20 @@ class Resumer {
         bool early = false;  ///< an Ask's hint: the Notice is yet to come
     };
     struct State {
-        std::optional<Report> reported;  ///< last, while unsettled
-        std::optional<Time> again;       ///< when to report again
-        Duration pause{};                ///< before that
+        std::optional<Report> reported;   ///< last, while unsettled
+        std::optional<Time> again;        ///< when to report again
+        Duration pause{};                 ///< before that
+        std::vector<ServerPlace> unsaid;  ///< servers without a channel from there as yet
         std::optional<Told> trying;
-        Cookies pending;                         ///< of it: connections that are under way
-        std::optional<Time> until;               ///< for so long before the next one is tried
-        std::deque<Told> others;                 ///< Notices that wait, one of each server at most
+        Cookies pending;            ///< of it: connections that are under way
+        Cookies crossed;            ///< ... that the peer has moved meanwhile, to elsewhere
+        Cookies repeated;           ///< ... that were tried a second time for that
+        Cookies diverted;           ///< ... that this host has moved, to where the peer was
+        std::optional<Time> until;  ///< for so long before the next one is tried
+        std::deque<Told> others;    ///< Notices that wait, one of each server at most
         std::map<Name, std::deque<Time>> tried;  ///< when Notices were, by server
         std::string verdict;
+        bool helped = false;       ///< since the last report: a Notice has been of use
         bool asked = false;        ///< about it, by a server, and nothing has arrived since
         Cookies away;              ///< connections without a path that try a place that was told
         std::optional<Time> back;  ///< when they try again where the peer was
@@ -125,10 +142,13 @@ class Resumer {
     [[nodiscard]] bool has_just_arrived(const Connection& connection) const;
     /// Has it lost its path, or may have; or is it on its way to another place of this host?
     [[nodiscard]] bool is_unsettled(const Connection& connection) const;
+    [[nodiscard]] bool is_busy(const Name& peer) const;
     [[nodiscard]] std::vector<const Connection*> connections(const Pair& pair) const;
     [[nodiscard]] std::optional<Report> make_report(const Pair& pair) const;
     void evaluate(const Name& peer, bool always);
     void report(const Pair& pair, State& state, const Report& report);
+    /// Says what is reported to servers whose channels have come to that place meanwhile.
+    void report_late();
     void give_up_if_still(State& state);
     void settle(const Pair& pair, State& state);
     /// Is it one of the servers that are spoken with for this pair?
@@ -145,6 +165,11 @@ class Resumer {
     /// True if the connection is there already, or on its way.
     bool send_there(const Connection& connection, const Notice& notice, const Resume& resume,
                     State& state);
+    /// Each connection of `which` as the Notice says; true if one was sent: its events are yet
+    /// to come.
+    bool send_again(const Cookies& which, State& state);
+    bool try_crossed(const Name& peer);
+    void try_diverted(const Name& peer);
     void finish(State& state, bool resumed);
     /// What a server has told was not so, as far as can be seen: without it they would have
     /// tried all the time where the peer was.
@@ -154,6 +179,8 @@ class Resumer {
     /// If nothing is being tried: what waits.
     void try_others(const Pair& pair, State& state);
     void wait_for_turn(State& state, Told told);
+    /// Both are relays, by different proxies, and the peer tries this one first.
+    [[nodiscard]] static bool goes_first(const Pair& pair, const Told& told, const Told& trying);
 
     const Table& table_;
     const Book& book_;
@@ -164,8 +191,10 @@ class Resumer {
     /// Connections whose retransmissions nobody answers: only a moment is told, not its end, so
     /// it counts in its batch. Their peer may sit behind a NAPT that has forgotten them.
     Cookies stalled_;
-    std::map<std::uint64_t, Time> arrived_;  ///< connections of pairs, by cookie
+    std::map<std::uint64_t, Time> arrived_;    ///< connections of pairs, by cookie
+    std::map<std::uint64_t, Address> relays_;  ///< where proxies are to which they were sent last
     ResumeCounters counters_;
+    Leaver leaver_;
 };
 
 }  // namespace mobility::client

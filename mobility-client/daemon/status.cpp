@@ -107,7 +107,7 @@ std::string hex(const PairId& id) {
     return out;
 }
 
-json guarded_json(const Pair& pair, const Table& table) {
+json guarded_json(const Pair& pair, const Table& table, const Resumer& resumer) {
     constexpr std::array<const char*, 4> names{"proved", "added", "promoted", "exclusive"};
     json list = json::array();
     for (const auto& [cookie, guard] : pair.connections) {
@@ -116,6 +116,7 @@ json guarded_json(const Pair& pair, const Table& table) {
             one["local"] = connection->local.to_string();
             one["remote"] = connection->remote.to_string();
             one["state"] = tcpmigrate::to_string(connection->state);
+            one["relayed"] = resumer.is_relayed(*connection);
         }
         list.push_back(std::move(one));
     }
@@ -134,7 +135,7 @@ json pairs_json(const Book& book, const Table& table, const Trust& trust, const 
             {"trust", to_string(trust.of(peer, pair.vouched && pair.vouched->good(trust.today())))},
             {"agreed", pair.agreed()},
             {"channel", peers.has_channel(peer)},
-            {"connections", guarded_json(pair, table)},
+            {"connections", guarded_json(pair, table, resumer)},
             {"resume", {{"state", seen.state}, {"unsettled", seen.unsettled}}},
             {"servers", json::array()}};
         if (pair.vouched) {
@@ -247,12 +248,20 @@ json server_counters(const ServerCounters& servers, const ResumeCounters& resume
             {"unknown_pairs", resumer.unknown}};
 }
 
+json leaver_counters(const LeaverCounters& leaver) {
+    return {{"crossings", leaver.told},
+            {"crossings_held_back", leaver.held_back},
+            {"crossings_tried", leaver.tried},
+            {"crossings_done", leaver.crossed}};
+}
+
 }  // namespace
 
 json counters_json(const Counting& all) {
     auto counters = watch_counters(all);
     counters.update(peer_counters(all.peers.counters()));
     counters.update(server_counters(all.servers.counters(), all.resumer.counters()));
+    counters.update(leaver_counters(all.resumer.leaver().counters()));
     const auto& vouchers = all.vouchers.counters();
     counters.update({{"vouchers_got", vouchers.got},
                      {"vouchers_none", vouchers.none},

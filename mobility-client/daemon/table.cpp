@@ -132,11 +132,26 @@ void Table::put(const Connection& event) {
     if (event.state == State::None) {
         all_.erase(event.cookie);
     } else {
-        all_.insert_or_assign(event.cookie, event);
+        keep(event);
     }
     if (on_event_) {
         on_event_(event);
     }
+}
+
+/// Events are for everybody, and so have no tokens; these never change.
+void Table::keep(Connection connection) {
+    if (const auto known = all_.find(connection.cookie); known != all_.end()) {
+        connection.token_local = known->second.token_local;
+        connection.token_remote = known->second.token_remote;
+    }
+    all_.insert_or_assign(connection.cookie, connection);
+}
+
+void Table::learn(const Connection& read) {
+    const auto known = all_.emplace(read.cookie, read).first;
+    known->second.token_local = read.token_local;
+    known->second.token_remote = read.token_remote;
 }
 
 Result<void> Table::reread() {

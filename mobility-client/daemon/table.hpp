@@ -71,6 +71,8 @@ class Table {
         const Connection& connection) const;
     /// From where it speaks now, or will when its move is over.
     [[nodiscard]] tcpmigrate::Address place_of(const Connection& connection) const;
+    /// Has been read from the kernel just now, so that its tokens are known: events have none.
+    void learn(const Connection& read);
     [[nodiscard]] tcpmigrate::Client& kernel() { return kernel_; }
     [[nodiscard]] const TableCounters& counters() const { return counters_; }
 
@@ -81,6 +83,7 @@ class Table {
     boost::asio::awaitable<void> follow();
     Result<void> reread();
     void put(const Connection& event);
+    void keep(Connection connection);
 
     Log log_;
     tcpmigrate::Client kernel_;
