@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// Feeds arbitrary bytes to the decoders of what hosts say to servers and to each other: what one of
-// them accepts can be said again, in a frame, and means the same. The vouchers of an Offer are
-// looked at, by somebody who trusts whoever has signed them.
+// Feeds arbitrary bytes to the decoders of what hosts say to servers and to each other, and servers
+// to proxies: what one of them accepts can be said again, in a frame, and means the same. The
+// vouchers of an Offer are looked at, by somebody who trusts whoever has signed them.
 
 #include <cstdint>
 #include <cstdlib>
@@ -11,6 +11,7 @@
 
 #include "libmobility/message.hpp"
 #include "libmobility/peer_message.hpp"
+#include "libmobility/proxy_message.hpp"
 
 namespace {
 
@@ -52,6 +53,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     check(bytes, mobility::decode_to_server);
     check(bytes, mobility::decode_to_host);
     check(bytes, mobility::decode_to_peer);
+    check(bytes, mobility::decode_to_proxy);
+    check(bytes, mobility::decode_from_proxy);
     check_vouchers_of(bytes);
     return 0;
 }

@@ -636,7 +636,7 @@ TEST_F(Cli, Pairs) {
         "servers":[{"name":")" +
               host + R"(","port":7790,"address6":"2001:db8::1"}],
         "connections":[{"cookie":17,"guard":"exclusive","local":"10.0.0.1:5",
-                        "remote":"192.0.2.1:80","state":"idle"}],
+                        "remote":"192.0.2.1:80","state":"idle","relayed":true}],
         "resume":{"state":"reported","unsettled":1,"verdict":"needs-proxy"}}]})";
     // A line goes over the socket.
     daemon_->erase(std::remove(daemon_->begin(), daemon_->end(), '\n'), daemon_->end());
@@ -646,7 +646,8 @@ TEST_F(Cli, Pairs) {
     EXPECT_TRUE(said("needs-proxy"));
     EXPECT_TRUE(said("inside a NAPT, seen at 192.0.2.9"));
     EXPECT_TRUE(said("2001:db8::1"));
-    EXPECT_TRUE(said("17 10.0.0.1:5 -> 192.0.2.1:80, idle, pair key exclusive"));
+    EXPECT_TRUE(
+        said("17 10.0.0.1:5 -> 192.0.2.1:80, idle, pair key exclusive, relayed by a proxy"));
     EXPECT_EQ(run_json({"pairs"}, "pairs")["pairs"][0]["trust"], "pinned");
     const auto pinned = daemon_->find("\"pinned\"");
     daemon_->replace(pinned, 8,

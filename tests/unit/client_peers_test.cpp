@@ -329,6 +329,47 @@ TEST_F(PeersTest, WhoOpenedAConnectionSeeksItsPeer) {
     EXPECT_THAT(a.key_operations(), SizeIs(3));
 }
 
+TEST_F(PeersTest, TokensOfWhatIsProvedAreKnown) {
+    // Of one that has begun after the start: its event does not have them.
+    auto late = a.kernel.connections[0];
+    a.kernel.connections.clear();
+    run([this, late]() -> asio::awaitable<void> {
+        a.peers->on_batch(true);
+        a.kernel.connections = {late};
+        a.kernel.connections[0].token_remote = 0xdeadbeef;
+        a.kernel.events.emplace_back(std::vector{late});
+        a.table->take();
+        EXPECT_FALSE(a.table->find(17)->token_remote);
+        co_await until([this] { return agreed(); });
+        EXPECT_EQ(a.table->find(17)->token_remote, 0xdeadbeef);
+        a.kernel.events.emplace_back(std::vector{late});
+        a.table->take();
+        EXPECT_EQ(a.table->find(17)->token_remote, 0xdeadbeef) << "whatever comes";
+    });
+}
+
+TEST_F(PeersTest, AProxyIsNotPinnedAsThePeersPlace) {
+    run([this]() -> asio::awaitable<void> {
+        bool relayed = true;
+        a.peers->tell_relayed([&](const Connection&) { return relayed; });
+        a.peers->on_batch(true);
+        co_await until([this] { return agreed(); });
+        EXPECT_TRUE(a.trust->pin(b.host.name(), make_address("198.51.100.1"), false));
+        auto moved = a.kernel.connections[0];
+        moved.reason = tcpmigrate::Reason::Committed;
+        const auto arrive = [&](const char* there) {
+            moved.remote.address = to_kernel(make_address(there));
+            a.kernel.events.emplace_back(std::vector{moved});
+            a.table->take();
+        };
+        arrive("203.0.113.50");
+        EXPECT_THAT(a.dir.read("pins"), HasSubstr(b.host.name().to_string() + " 198.51.100.1\n"));
+        relayed = false;
+        arrive("198.51.100.77");
+        EXPECT_THAT(a.dir.read("pins"), HasSubstr(b.host.name().to_string() + " 198.51.100.77\n"));
+    });
+}
+
 TEST_F(PeersTest, FurtherConnectionsUseTheSameChannel) {
     run([this]() -> asio::awaitable<void> {
         a.peers->on_batch(true);

@@ -262,6 +262,20 @@ TEST_F(ResumerTest, AReportIsSentWhenItsChannelHasBeenJoined) {
     EXPECT_THAT(words<Report>(), SizeIs(1)) << "not a server of this pair";
 }
 
+TEST_F(ResumerTest, AReportIsSentWhenItsChannelHasFollowed) {
+    joined = false;  // the channel is on a trial yet
+    leave_home();
+    said.clear();
+    joined = true;
+    change(99).reason = Reason::Command;
+    happens();
+    EXPECT_THAT(words<Report>(), SizeIs(2)) << "of both servers";
+    change(99).reason = Reason::Committed;
+    happens();
+    EXPECT_THAT(words<Report>(), SizeIs(2)) << "once";
+    EXPECT_EQ(resumer->counters().reports, 2);
+}
+
 TEST_F(ResumerTest, AnAskIsAnsweredByTheServerThatAsks) {
     resumer->on_message(from(kHome, kOther), Ask{id, {}});
     ASSERT_THAT(said, SizeIs(1));
@@ -398,12 +412,52 @@ TEST_F(ResumerTest, ConnectionsWithTheSamePortsAreReportedOnce) {
     EXPECT_THAT(words<Report>().at(0).connections, ElementsAre(Ports{5000, 80, 5000}));
 }
 
+TEST_F(ResumerTest, AMoveOnTheWayDoesNotLeaveWhatWasTold) {
+    const auto further = make_address("203.0.113.10");
+    const auto moves = [&](const boost::asio::ip::address& to) {
+        for (const std::uint64_t cookie : {17, 18}) {
+            auto& one = change(cookie);
+            one.state = ConnectionState::MigSent;
+            one.reason = Reason::Command;
+            one.new_local.address = to_kernel(further);
+            one.new_remote.address = to_kernel(to);
+            one.new_remote.port = 80;
+        }
+        happens();
+    };
+    leave_home();
+    resumer->on_message(from(kAway), a_notice());
+    migrated.clear();
+    moves(kPeerHome);  // who moves all knows nothing of where the peer is
+    ASSERT_THAT(migrated, SizeIs(2));
+    EXPECT_EQ(migrated[0].new_local.address, to_kernel(further));
+    EXPECT_EQ(migrated[0].new_remote.address, to_kernel(kPeerAway));
+    EXPECT_FALSE(migrated[0].trial);
+    moves(kPeerAway);
+    EXPECT_THAT(migrated, SizeIs(2)) << "they are on the way there";
+    arrive(kPeerAway);
+    EXPECT_TRUE(words<Outcome>().at(0).resumed);
+}
+
 TEST_F(ResumerTest, APlaceWhereTheyHaveJustArrivedIsASuccess) {
     arrive(kPeerAway);
     resumer->on_message(from(kAway), a_notice());
     EXPECT_THAT(migrated, IsEmpty());
     ASSERT_THAT(words<Outcome>(), SizeIs(1));
     EXPECT_TRUE(words<Outcome>()[0].resumed);
+}
+
+TEST_F(ResumerTest, WhatSendsNobodyAnywhereIsNoTry) {
+    arrive(kPeerAway);
+    for (std::size_t i = 0; i < 2 * Resumer::kMaxTold; i++) {
+        resumer->on_message(from(kAway), a_notice());
+    }
+    EXPECT_THAT(migrated, IsEmpty());
+    EXPECT_EQ(resumer->counters().held_back, 0);
+    auto notice = a_notice();
+    notice.peer = make_address("198.51.100.88");
+    resumer->on_message(from(kAway), notice);
+    EXPECT_THAT(migrated, SizeIs(2));
 }
 
 TEST_F(ResumerTest, APeerThatIsWhereItWasDoesNotHearUs) {
@@ -515,6 +569,227 @@ TEST_F(ResumerTest, WhatTheKernelRefusesAtOnceLeavesTheNext) {
     EXPECT_EQ(migrated[0].new_remote.address, to_kernel(third.peer));
 }
 
+// ---- Relays ----
+
+/// Both are sent to a proxy, by different ports.
+class ResumerRelayTest : public ResumerTest {
+  protected:
+    [[nodiscard]] Notice a_relay(const boost::asio::ip::address& proxy, std::uint16_t port = 10'000,
+                                 std::uint32_t judgement = 1) const {
+        Notice notice = a_notice(judgement);
+        notice.peer = proxy;
+        notice.relay = true;
+        notice.connections = {{5000, 5000, 80, port},
+                              {5001, 5001, 80, static_cast<std::uint16_t>(port + 1)}};
+        return notice;
+    }
+    /// They have arrived there; they know their peer's own port.
+    void arrive_at(const boost::asio::ip::address& proxy, std::uint16_t port = 10'000) {
+        for (const std::uint64_t cookie : {17, 18}) {
+            auto& one = change(cookie);
+            one.local.address = to_kernel(kAway);
+            one.remote = {to_kernel(proxy), port++};
+            one.reason = Reason::Committed;
+            one.peer_inner = tcpmigrate::PeerInner{{}, 80};
+        }
+        happens();
+    }
+    [[nodiscard]] bool relayed(std::uint64_t cookie) const {
+        return resumer->is_relayed(*table->find(cookie));
+    }
+
+    const boost::asio::ip::address proxy = make_address("203.0.113.50");
+    const boost::asio::ip::address other_proxy = make_address("203.0.113.60");
+};
+
+TEST_F(ResumerRelayTest, ReportsSayWhichTokensRequestsName) {
+    auto read = fake::sample(17);
+    read.token_remote = 0xdeadbeef;
+    table->learn(read);
+    leave_home();  // events do not have them
+    EXPECT_THAT(words<Report>().at(0).connections,
+                ElementsAre(Ports{5000, 80, 5000, 0xdeadbeef}, Ports{5001, 80, 5001, 0}));
+}
+
+TEST_F(ResumerRelayTest, AProxyIsAPlaceLikeAnyOther) {
+    leave_home();
+    resumer->on_message(from(kAway), a_relay(proxy));
+    ASSERT_THAT(migrated, SizeIs(2));
+    EXPECT_EQ(migrated[0].new_remote.address, to_kernel(proxy));
+    EXPECT_EQ(migrated[0].new_remote.port, 10'000);
+    EXPECT_EQ(migrated[1].new_remote.port, 10'001);
+    EXPECT_FALSE(migrated[0].trial);
+    EXPECT_FALSE(relayed(17)) << "not there yet";
+    arrive_at(proxy);
+    EXPECT_TRUE(words<Outcome>().at(0).resumed);
+    EXPECT_TRUE(relayed(17));
+    EXPECT_TRUE(relayed(18));
+    EXPECT_FALSE(relayed(99));
+}
+
+TEST_F(ResumerRelayTest, WhosePathWorksTriesIt) {
+    resumer->on_message(from(kHome), a_relay(proxy));
+    ASSERT_THAT(migrated, SizeIs(2));
+    EXPECT_TRUE(migrated[0].trial);
+}
+
+TEST_F(ResumerRelayTest, AMoveOfRelayedOnesIsReportedFromTheProxy) {
+    leave_home();
+    resumer->on_message(from(kAway), a_relay(proxy));
+    arrive_at(proxy);
+    said.clear();
+    for (const std::uint64_t cookie : {17, 18}) {
+        auto& one = change(cookie);
+        one = *table->find(cookie);
+        one.state = ConnectionState::MigSent;
+        one.new_local.address = to_kernel(kHome);
+    }
+    happens();
+    const auto report = words<Report>().at(0);
+    EXPECT_EQ(report.before, kAway);
+    EXPECT_EQ(report.after, kHome);
+    EXPECT_EQ(report.peer_before, proxy);
+    EXPECT_THAT(report.connections, ElementsAre(Ports{5000, 80, 5000}, Ports{5001, 80, 5001}))
+        << "the peer's own port";
+}
+
+TEST_F(ResumerRelayTest, WhoMovesByTheRelayAloneStaysReportedForAWhile) {
+    leave_home();
+    resumer->on_message(from(kAway), a_relay(proxy));
+    arrive_at(proxy);
+    joined = false;  // from the new place
+    leave_home();
+    said.clear();
+    arrive_at(proxy);
+    EXPECT_THAT(words<Forget>(), IsEmpty());
+    joined = true;
+    said.clear();
+    resumer->on_joined(from(kAway));
+    EXPECT_THAT(words<Report>(), SizeIs(1));
+    now += seconds(6);
+    resumer->expire();
+    EXPECT_THAT(words<Report>(), SizeIs(1));
+    EXPECT_THAT(words<Forget>(), SizeIs(2)) << "nobody knew anything better";
+    EXPECT_EQ(resumer->seen(kPeer).state, "settled");
+}
+
+TEST_F(ResumerRelayTest, WhoHearsOfAGlobalPeerLeavesTheRelayInATrial) {
+    leave_home();
+    resumer->on_message(from(kAway), a_relay(proxy));
+    arrive_at(proxy);
+    migrated.clear();
+    resumer->on_message(from(kAway), an_ask());
+    ASSERT_THAT(migrated, SizeIs(2));
+    EXPECT_TRUE(migrated[0].trial);
+    EXPECT_EQ(migrated[0].new_remote.address, to_kernel(kPeerAway));
+    EXPECT_EQ(migrated[0].new_remote.port, 80) << "its own port";
+    resumer->on_message(from(kAway), a_notice(2));
+    for (const std::uint64_t cookie : {17, 18}) {
+        auto& one = change(cookie);
+        one.local.address = to_kernel(kAway);
+        one.remote.address = to_kernel(kPeerAway);
+        one.reason = Reason::Committed;
+    }
+    happens();
+    EXPECT_EQ(words<Outcome>().back().judgement, 2);
+    EXPECT_TRUE(words<Outcome>().back().resumed);
+    EXPECT_FALSE(relayed(17));
+}
+
+TEST_F(ResumerRelayTest, WhereTheRelayHasBeenForLongIsTriedAgain) {
+    leave_home();
+    resumer->on_message(from(kAway), a_relay(proxy));
+    arrive_at(proxy);
+    migrated.clear();
+    resumer->on_message(from(kAway), a_relay(proxy, 10'000, 2));
+    EXPECT_THAT(migrated, IsEmpty()) << "it has just come there";
+    now += seconds(30);
+    resumer->on_message(from(kAway), a_relay(proxy, 10'000, 3));
+    ASSERT_THAT(migrated, SizeIs(2)) << "the proxy may have lost it";
+    EXPECT_TRUE(migrated[0].trial);
+}
+
+TEST_F(ResumerRelayTest, AnotherPortOfTheSameProxyIsAnotherPlace) {
+    leave_home();
+    resumer->on_message(from(kAway), a_relay(proxy));
+    arrive_at(proxy);
+    said.clear();
+    resumer->on_message(from(kAway), a_relay(proxy, 20'000, 2));
+    migrated.clear();
+    arrive_at(proxy);
+    EXPECT_THAT(words<Outcome>(), IsEmpty()) << "still at the old one";
+    EXPECT_THAT(migrated, SizeIs(2)) << "the peer's own request was faster: once more";
+    arrive_at(proxy, 20'000);
+    ASSERT_THAT(words<Outcome>(), SizeIs(1));
+    EXPECT_TRUE(words<Outcome>()[0].resumed);
+}
+
+TEST_F(ResumerRelayTest, APeerThatHasComeByItselfNeedsNoRelay) {
+    leave_home();
+    resumer->on_message(from(kAway), a_relay(proxy));
+    migrated.clear();
+    arrive(kPeerAway);
+    EXPECT_THAT(migrated, IsEmpty());
+    ASSERT_THAT(words<Outcome>(), SizeIs(1));
+    EXPECT_FALSE(words<Outcome>()[0].resumed);
+}
+
+TEST_F(ResumerRelayTest, WhatThePeerHasCrossedTwiceIsOver) {
+    leave_home();
+    resumer->on_message(from(kAway), a_relay(proxy));
+    arrive_at(proxy);
+    said.clear();
+    resumer->on_message(from(kAway), a_notice(2));
+    arrive_at(proxy);
+    EXPECT_THAT(words<Outcome>(), IsEmpty());
+    migrated.clear();
+    arrive_at(proxy);
+    EXPECT_THAT(migrated, IsEmpty());
+    ASSERT_THAT(words<Outcome>(), SizeIs(1));
+    EXPECT_FALSE(words<Outcome>()[0].resumed);
+}
+
+TEST_F(ResumerRelayTest, TheFirstServersProxyIsTriedFirst) {
+    leave_home();
+    resumer->on_message(from(kAway, kOther), a_relay(other_proxy));
+    resumer->on_message(from(kAway), a_relay(proxy));
+    ASSERT_THAT(migrated, SizeIs(4));
+    EXPECT_EQ(migrated[2].new_remote.address, to_kernel(proxy)) << "the peer goes there as well";
+    EXPECT_THAT(words<Outcome>(), IsEmpty());
+    migrated.clear();
+    now += milliseconds(400);
+    resumer->expire();
+    ASSERT_THAT(migrated, SizeIs(2)) << "nobody came";
+    EXPECT_EQ(migrated[0].new_remote.address, to_kernel(other_proxy));
+}
+
+TEST_F(ResumerRelayTest, TheSecondServersProxyWaits) {
+    leave_home();
+    resumer->on_message(from(kAway), a_relay(proxy));
+    resumer->on_message(from(kAway, kOther), a_relay(other_proxy));
+    EXPECT_THAT(migrated, SizeIs(2));
+    arrive_at(proxy);
+    ASSERT_THAT(words<Outcome>(), SizeIs(1));
+    EXPECT_TRUE(words<Outcome>()[0].resumed);
+    now += milliseconds(400);
+    resumer->expire();
+    EXPECT_THAT(migrated, SizeIs(2));
+}
+
+TEST_F(ResumerRelayTest, TheSameProxyOfTwoServersIsOnePlace) {
+    leave_home();
+    resumer->on_message(from(kAway, kOther), a_relay(proxy));
+    resumer->on_message(from(kAway), a_relay(proxy));
+    EXPECT_THAT(migrated, SizeIs(2));
+}
+
+TEST_F(ResumerRelayTest, OnlyRelaysHaveAnOrder) {
+    leave_home();
+    resumer->on_message(from(kAway, kOther), a_notice());
+    resumer->on_message(from(kAway), a_relay(proxy));
+    EXPECT_THAT(migrated, SizeIs(2));
+}
+
 TEST_F(ResumerTest, AServerIsWaitedForOnlySoLong) {
     leave_home();
     rtt = seconds(100);
@@ -608,6 +883,8 @@ TEST_F(ResumerTest, AVerdictIsShown) {
     leave_home();
     resumer->on_message(from(kAway), Verdict{id, 1, Verdict::What::NeedsProxy});
     EXPECT_EQ(resumer->seen(kPeer).verdict, "needs-proxy");
+    resumer->on_message(from(kAway), Verdict{id, 2, Verdict::What::NoProxy});
+    EXPECT_EQ(resumer->seen(kPeer).verdict, "no-proxy");
     arrive(kPeerHome);
     EXPECT_EQ(resumer->seen(kPeer).verdict, "");
 }
@@ -651,6 +928,202 @@ TEST_F(ResumerTest, APairThatIsForgottenSaysNothing) {
     resumer->on_message(from(kAway), a_notice());
     EXPECT_THAT(said, IsEmpty());
     EXPECT_EQ(resumer->counters().unknown, 1);
+}
+
+// ---- Leaving a relay ----
+
+class LeaverTest : public ResumerTest {
+  protected:
+    [[nodiscard]] Notice a_moment(milliseconds delay, std::uint32_t step = 1) const {
+        auto notice = a_notice();
+        notice.step = step;
+        notice.trial = true;
+        notice.connections[0].peer_after = 4001;
+        notice.connections[1].peer_after = 4002;
+        notice.delay = delay;
+        return notice;
+    }
+    void told(milliseconds delay, std::uint32_t step = 1, const Name& server = kServer) {
+        resumer->on_message(from(kHome, server), a_moment(delay, step));
+    }
+    void pass(milliseconds time) {
+        now += time;
+        resumer->expire();
+    }
+    /// The kernel has begun a trial, and what came of it.
+    void tries(std::uint64_t cookie) {
+        table->trials().insert(cookie);
+        auto& one = change(cookie);
+        one.state = ConnectionState::MigSent;
+        one.reason = Reason::Command;
+        one.new_local.address = to_kernel(kHome);
+        happens();
+    }
+    void fails(std::uint64_t cookie) {
+        change(cookie).reason = Reason::TrialFailed;
+        happens();
+    }
+    void crosses(std::uint64_t cookie) {
+        auto& one = change(cookie);
+        one.reason = Reason::Committed;
+        one.remote.address = to_kernel(kPeerAway);
+        one.migrations = 2;
+        happens();
+    }
+    [[nodiscard]] std::vector<std::pair<std::uint32_t, bool>> outcomes() const {
+        std::vector<std::pair<std::uint32_t, bool>> out;
+        for (const auto& outcome : words<Outcome>()) {
+            out.emplace_back(outcome.step, outcome.resumed);
+        }
+        return out;
+    }
+    using Step = std::pair<std::uint32_t, bool>;
+};
+
+TEST_F(LeaverTest, ItBeginsWhenTheServerHasSaid) {
+    told(milliseconds(40));
+    EXPECT_EQ(resumer->next(), now + milliseconds(40));
+    pass(milliseconds(39));
+    EXPECT_THAT(migrated, IsEmpty());
+    pass(milliseconds(1));
+    ASSERT_THAT(migrated, SizeIs(2));
+    EXPECT_TRUE(migrated[0].trial && migrated[1].trial);
+    EXPECT_FALSE(migrated[0].new_local.address);
+    EXPECT_EQ(migrated[0].new_remote.address, to_kernel(kPeerAway));
+    EXPECT_EQ(migrated[0].new_remote.port, 4001);
+    EXPECT_EQ(migrated[1].new_remote.port, 4002);
+    EXPECT_FALSE(resumer->next());
+    EXPECT_EQ(resumer->seen(kPeer).state, "settled");
+}
+
+TEST_F(LeaverTest, WithoutADelayItBeginsAtOnce) {
+    told(milliseconds(0));
+    EXPECT_THAT(migrated, SizeIs(2));
+}
+
+TEST_F(LeaverTest, AllHaveToCross) {
+    told(milliseconds(0));
+    tries(17);
+    tries(18);
+    crosses(17);
+    EXPECT_THAT(said, IsEmpty());
+    crosses(18);
+    EXPECT_THAT(outcomes(), ElementsAre(Step(1, true)));
+    EXPECT_EQ(resumer->leaver().counters().crossed, 1);
+}
+
+TEST_F(LeaverTest, AFailureIsToldToTheServerAndNobodyElse) {
+    told(milliseconds(0));
+    tries(17);
+    tries(18);
+    crosses(17);
+    auto& hint = change(18);
+    hint.state = ConnectionState::MigSent;
+    hint.reason = Reason::RstHint;  // a NAPT's
+    happens();
+    EXPECT_THAT(said, IsEmpty());
+    fails(18);
+    EXPECT_THAT(outcomes(), ElementsAre(Step(1, false)));
+    EXPECT_THAT(said, SizeIs(1));
+    EXPECT_EQ(resumer->seen(kPeer).verdict, "");
+    // Once more: one is there already.
+    told(milliseconds(0), 2);
+    EXPECT_THAT(migrated, SizeIs(3));
+    crosses(18);
+    EXPECT_THAT(outcomes(), ElementsAre(Step(1, false), Step(2, true)));
+}
+
+TEST_F(LeaverTest, WhoeverThePeerWasFasterIsThere) {
+    told(milliseconds(40));
+    crosses(17);
+    crosses(18);
+    pass(milliseconds(40));
+    EXPECT_THAT(migrated, IsEmpty());
+    EXPECT_THAT(outcomes(), ElementsAre(Step(1, true)));
+}
+
+TEST_F(LeaverTest, AMoveGoesBeforeIt) {
+    told(milliseconds(40));
+    leave_home();
+    EXPECT_THAT(outcomes(), ElementsAre(Step(1, false)));
+    EXPECT_THAT(words<Report>(), SizeIs(2));
+    pass(milliseconds(40));
+    EXPECT_THAT(migrated, IsEmpty());
+    told(milliseconds(0), 2);  // the server does not know yet
+    EXPECT_THAT(migrated, IsEmpty());
+    EXPECT_THAT(outcomes(), ElementsAre(Step(1, false), Step(2, false)));
+    resumer->on_message(from(kAway), a_notice());
+    EXPECT_THAT(migrated, SizeIs(2));
+}
+
+TEST_F(LeaverTest, AMoveEndsIt) {
+    told(milliseconds(0));
+    tries(17);
+    tries(18);
+    table->trials().clear();
+    leave_home();
+    EXPECT_THAT(outcomes(), ElementsAre(Step(1, false)));
+    EXPECT_THAT(words<Report>(), SizeIs(2));
+    EXPECT_EQ(resumer->seen(kPeer).unsettled, 2);
+}
+
+TEST_F(LeaverTest, SoDoWhatServersSay) {
+    told(milliseconds(40));
+    resumer->on_message(from(kHome), Ask{id, {}});
+    EXPECT_THAT(outcomes(), ElementsAre(Step(1, false)));
+    told(milliseconds(40), 2);
+    auto notice = a_notice(2);
+    notice.peer = kPeerHome;
+    notice.connections = {{5000, 5000, 80, 81}};
+    resumer->on_message(from(kHome), notice);
+    EXPECT_THAT(outcomes(), ElementsAre(Step(1, false), Step(2, false)));
+    pass(milliseconds(40));
+    EXPECT_THAT(migrated, SizeIs(1));
+    told(milliseconds(0), 3);
+    EXPECT_THAT(migrated, SizeIs(1)) << "something is being tried";
+}
+
+TEST_F(LeaverTest, OnlyOneServerAtATime) {
+    told(milliseconds(40));
+    told(milliseconds(0), 7, kOther);
+    EXPECT_THAT(migrated, IsEmpty());
+    EXPECT_THAT(outcomes(), ElementsAre(Step(7, false)));
+    EXPECT_EQ(said[0].to, from(kHome, kOther));
+    told(milliseconds(10), 2);  // knows better now
+    pass(milliseconds(10));
+    EXPECT_THAT(migrated, SizeIs(2));
+}
+
+TEST_F(LeaverTest, ItIsTriedOnlySoOftenAndTakesNoTurnOfOthers) {
+    for (std::uint32_t i = 0; i < 20; i++) {
+        told(milliseconds(0), i);
+        fails(17);
+        fails(18);
+    }
+    EXPECT_THAT(migrated, SizeIs(2 * Leaver::kMost));
+    EXPECT_EQ(resumer->leaver().counters().held_back, 20 - Leaver::kMost);
+    resumer->on_message(from(kHome), a_notice(2));
+    EXPECT_THAT(migrated, SizeIs(2 * Leaver::kMost + 2));
+    pass(std::chrono::minutes(2));
+    fails(17);
+    fails(18);
+    told(milliseconds(0));
+    EXPECT_THAT(migrated, SizeIs(2 * Leaver::kMost + 4));
+}
+
+TEST_F(LeaverTest, OfNoUseWhereNothingCanBeTried) {
+    auto other = a_moment(milliseconds(0));
+    other.connections = {{1, 1, 2, 2}};
+    resumer->on_message(from(kHome), other);
+    auto v6 = a_moment(milliseconds(0), 2);
+    v6.peer = make_address("2001:db8::1");
+    resumer->on_message(from(kHome), v6);
+    refused = true;
+    told(milliseconds(0), 3);
+    EXPECT_THAT(migrated, IsEmpty());
+    EXPECT_THAT(outcomes(), ElementsAre(Step(1, false), Step(2, false), Step(3, false)));
+    resumer->on_message(from(kHome, Name({9})), a_moment(milliseconds(0)));
+    EXPECT_THAT(said, SizeIs(3)) << "not a server of this pair";
 }
 
 }  // namespace

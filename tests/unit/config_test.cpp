@@ -43,7 +43,17 @@ seconds = 604800
 listen = "127.0.0.1:9790"
 [log]
 level = "debug"
+[[proxies]]
+address = "192.0.2.9:7792"
+name = "0100000000000000000000000000000000000000000000000000000000000000"
+[[proxies]]
+address = "[2001:db8::9]:1"
+name = "0200000000000000000000000000000000000000000000000000000000000000"
+[relays]
+crossing = false
 [limits]
+orders = 5
+order_ms = 100
 channels = 7
 keep_seconds = 9
 unsent_bytes = 70000
@@ -63,6 +73,13 @@ unsent_bytes = 70000
     EXPECT_EQ(config->service.channels, 7);
     EXPECT_EQ(config->service.unsent, 70000);
     EXPECT_EQ(config->exchange.keep, seconds(9));
+    EXPECT_EQ(config->proxies.places,
+              (std::vector<ProxyPlace>{{{make_address("192.0.2.9"), 7792}, Name({1})},
+                                       {{make_address("2001:db8::9"), 1}, Name({2})}}));
+    EXPECT_TRUE(config->exchange.proxies);
+    EXPECT_FALSE(config->exchange.crossing);
+    EXPECT_EQ(config->proxies.limits.orders, 5);
+    EXPECT_EQ(config->proxies.limits.patience, std::chrono::milliseconds(100));
 }
 
 /// The file that is installed says what the defaults are, and nothing else.
@@ -79,11 +96,16 @@ TEST(ServerConfig, DocumentedFileIsTheDefault) {
     EXPECT_EQ(config->vouching, standard.vouching);
     EXPECT_EQ(config->service, standard.service);
     EXPECT_EQ(config->exchange, standard.exchange);
+    EXPECT_EQ(config->proxies, standard.proxies);
     EXPECT_EQ(config->metrics, standard.metrics);
     EXPECT_EQ(config->log_level, standard.log_level);
     // What is only shown is right as well.
-    const auto shown = std::regex_replace(text, std::regex("# (listen = )"), "$1");
-    EXPECT_TRUE(parse_config(shown, "file")->metrics);
+    const auto shown = std::regex_replace(
+        text, std::regex("# (listen = |\\[\\[proxies|address = |name = )"), "$1");
+    const auto more = parse_config(shown, "file");
+    ASSERT_TRUE(more) << more.error().message;
+    EXPECT_TRUE(more->metrics);
+    EXPECT_EQ(more->proxies.places.size(), 1);
 }
 
 TEST(ServerConfig, MistakesAreNamedWithTheirLine) {
@@ -99,6 +121,21 @@ TEST(ServerConfig, MistakesAreNamedWithTheirLine) {
     EXPECT_THAT(wrong("[vouching]\nseconds = 604801\n"), HasSubstr("from 60 to 604800"));
     EXPECT_THAT(wrong("[server]\nlisten = []\n"), HasSubstr("must be a list"));
     EXPECT_THAT(wrong("[server]\nidentity = 7\n"), HasSubstr("identity must be a text"));
+    const std::string name = "name = \"" + std::string(64, '1') + "\"\n";
+    const std::string proxy = "[[proxies]]\naddress = \"192.0.2.1:1\"\n" + name;
+    EXPECT_THAT(wrong("[[proxies]]\n" + name), HasSubstr("needs its address and its name"));
+    EXPECT_THAT(wrong("[[proxies]]\naddress = \"192.0.2.1:1\"\n"), HasSubstr("its name"));
+    EXPECT_THAT(wrong("[[proxies]]\naddress = \"a.example:1\"\n" + name),
+                HasSubstr("file:2: address must be an address and a port"));
+    EXPECT_THAT(wrong("[[proxies]]\nname = \"1\"\n"), HasSubstr("64 hexadecimal digits"));
+    EXPECT_THAT(wrong(proxy + proxy), HasSubstr("file:4: a [[proxies]] that is there already"));
+    EXPECT_THAT(wrong("[proxies]\n" + name), HasSubstr("proxies must be sections"));
+    std::string many;
+    for (int i = 10; i <= 26; i++) {
+        many += "[[proxies]]\naddress = \"192.0.2.1:1\"\nname = \"" + std::string(62, '1') +
+                std::to_string(i) + "\"\n";
+    }
+    EXPECT_THAT(wrong(many), HasSubstr("there can be 16 proxies"));
     EXPECT_THAT(wrong("[log]\nlevel = \"loud\"\n"), HasSubstr("trace, debug, info"));
     EXPECT_THAT(wrong("[server]\nlisten = \"[::]:1\"\n"), HasSubstr("must be a list"));
     for (const auto* address : {"::1:7790", "192.0.2.1", "192.0.2.1:", "192.0.2.1:65536",

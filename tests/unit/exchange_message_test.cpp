@@ -23,18 +23,30 @@ Report report() {
             make_address("192.168.1.11"),
             make_address("198.51.100.11"),
             make_address("2001:db8::1"),
-            {{4000, 22, 4000}, {4001, 443, 5001}}};
+            {{4000, 22, 4000}, {4001, 443, 5001, 0xdeadbeef}}};
 }
 
 Notice notice() {
     return {PairId{3}, 9, 2, make_address("203.0.113.5"), true, {{4000, 4000, 22, 2222}}};
 }
 
+Notice delayed(std::chrono::milliseconds delay) {
+    auto out = notice();
+    out.delay = delay;
+    return out;
+}
+
 std::vector<ToServer> to_server() {
     const Ticket ticket{{1}, Name({2}), PairId{3}, std::chrono::sys_seconds(1s), {4}};
     const Ticket other{{1}, Name({2}), PairId{5}, std::chrono::sys_seconds(1s), {6}};
-    return {Hello{1, "mobility-client 0.1", "token", {}, true}, Hello{1, "", "", {ticket, other}},
-            report(), Outcome{PairId{1}, 2, 3, true}, Forget{PairId{4}}};
+    auto crossing = report();
+    crossing.crosses = true;
+    return {Hello{1, "mobility-client 0.1", "token", {}, true},
+            Hello{1, "", "", {ticket, other}},
+            report(),
+            crossing,
+            Outcome{PairId{1}, 2, 3, true},
+            Forget{PairId{4}}};
 }
 
 std::vector<ToHost> to_host() {
@@ -46,7 +58,11 @@ std::vector<ToHost> to_host() {
             Ask{PairId{2}, {}},
             Ask{PairId{2}, Ask::Hint{make_address("2001:db8::2"), {{4000, 4000, 22, 2222}}}},
             notice(),
-            Verdict{PairId{5}, 1, Verdict::What::NeedsProxy}};
+            delayed(0ms),
+            delayed(kMaxDelay),
+            Notice{PairId{3}, 9, 2, make_address("2001:db8::2"), false, {{1, 2, 3, 4}}, true},
+            Verdict{PairId{5}, 1, Verdict::What::NeedsProxy},
+            Verdict{PairId{5}, 1, Verdict::What::NoProxy}};
 }
 
 TEST(ExchangeMessage, WhatGoesInComesOut) {
@@ -95,11 +111,26 @@ TEST(ExchangeMessage, AVoucherMayNameAnyTime) {
     EXPECT_EQ(std::get<Welcome>(*message).voucher->expires.time_since_epoch(), 1s * (1LL << 48));
 }
 
+TEST(ExchangeMessage, ADelayIsBoundedAndOfATrial) {
+    const auto complaint = [](Notice notice) {
+        const auto result = decode_to_host(encode(ToHost(notice)));
+        return result ? "accepted" : result.error().message;
+    };
+    EXPECT_THAT(complaint(delayed(kMaxDelay + 1ms)), HasSubstr("more than 10 seconds"));
+    auto plain = delayed(1ms);
+    plain.trial = false;
+    EXPECT_THAT(complaint(plain), HasSubstr("no trial"));
+    auto relay = delayed(1ms);
+    relay.relay = true;
+    EXPECT_THAT(complaint(relay), HasSubstr("no trial"));
+}
+
 TEST(ExchangeMessage, LongestReportAndNoticeFitAFrame) {
     auto longest = report();
     longest.connections.clear();
     for (std::size_t i = 0; i < kMaxConnections; i++) {
-        longest.connections.push_back({static_cast<std::uint16_t>(65535 - i), 65534, 65533});
+        longest.connections.push_back(
+            {static_cast<std::uint16_t>(65535 - i), 65534, 65533, 0xffffffff});
     }
     EXPECT_TRUE(frame(encode(ToServer(longest))));
     Hello hello{kVersion, std::string(kMaxText, 'x'), std::string(kMaxText, 'x'), {}};

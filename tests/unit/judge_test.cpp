@@ -7,11 +7,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <string>
 
 namespace mobility::judge {
 namespace {
 
+using testing::Each;
 using testing::ElementsAre;
 using testing::IsEmpty;
 using testing::SizeIs;
@@ -276,6 +278,130 @@ TEST(Judge, PortsCrosswiseAreNoRelayEvenIfTheAddressIsTheSame) {
     EXPECT_EQ(got.what, Case::Direct);
 }
 
+/// Both inside now, with tokens 1, 2 of A and 11, 12 of B.
+std::array<Report, 2> both_inside(bool relayed) {
+    auto row = plain();
+    row.relayed = relayed;
+    row.after_a = kInsideA;
+    row.after_b = kInsideB;
+    row.port_changed = true;
+    std::array<Report, 2> out{report(row, true), report(row, false)};
+    for (std::uint32_t i = 0; i < 2; i++) {
+        out[0].connections[i].token = 1 + i;
+        out[1].connections[i].token = 11 + i;
+    }
+    return out;
+}
+
+TEST(Judge, AProxyIsToldTheEndsAsTheySeeThemselvesNow) {
+    const auto inner = ip("192.168.1.10");
+    for (const bool relayed : {false, true}) {
+        const auto [a, b] = both_inside(relayed);
+        EXPECT_EQ(judge(a, b).relayed_before, relayed);
+        EXPECT_THAT(relay(a, b),
+                    ElementsAre(RelayPair{{1, inner, kNewPortA}, {11, inner, kPortB}},
+                                RelayPair{{2, inner, kPortA + 1}, {12, inner, kPortB + 1}}));
+        EXPECT_THAT(relay(b, a),
+                    ElementsAre(RelayPair{{11, inner, kPortB}, {1, inner, kNewPortA}},
+                                RelayPair{{12, inner, kPortB + 1}, {2, inner, kPortA + 1}}));
+    }
+}
+
+TEST(Judge, BothAreToldTheProxysPorts) {
+    for (const bool relayed : {false, true}) {
+        const auto [a, b] = both_inside(relayed);
+        const auto told = mobility::judge::relayed(a, b, ip(kProxy), {10'000, 10'001});
+        // What they name is what they have reported.
+        const std::uint16_t peer_a = relayed ? kProxyPort : kPortB;
+        const std::uint16_t peer_b = relayed ? kProxyPort : kPortA;
+        ASSERT_THAT(told, SizeIs(2));
+        EXPECT_EQ(told[0].host, 0);
+        EXPECT_EQ(told[1].host, 1);
+        EXPECT_EQ(told[0].peer, ip(kProxy));
+        EXPECT_FALSE(told[0].trial);
+        EXPECT_EQ(told[0].connections[0], (Resume{kPortA, kNewPortA, peer_a, 10'000}));
+        EXPECT_EQ(told[1].connections[0], (Resume{kPortB, kPortB, peer_b, 10'000}));
+        EXPECT_EQ(told[0].connections[1].peer_after, 10'001);
+        EXPECT_EQ(told[1].connections[1].peer_after, 10'001);
+        EXPECT_THAT(mobility::judge::relayed(a, b, ip(kProxy), {10'000}), IsEmpty());
+    }
+}
+
+TEST(Judge, OnlyWhatAProxyCanRecogniseIsRelayed) {
+    auto [a, b] = both_inside(false);
+    b.connections[0].token = 0;  // an older client
+    EXPECT_THAT(relay(a, b), SizeIs(1));
+    EXPECT_EQ(relay(a, b)[0].first.token, 2);
+    const auto told = mobility::judge::relayed(a, b, ip(kProxy), {10'000});
+    ASSERT_THAT(told, SizeIs(2));
+    EXPECT_THAT(told[0].connections,
+                ElementsAre(Resume{kPortA + 1, kPortA + 1, kPortB + 1, 10'000}));
+    b.connections[0].token = 12;
+    a.connections[0].token = 2;  // a lie: nobody's connections have the same tokens
+    EXPECT_THAT(relay(a, b), SizeIs(1));
+    a.connections[1].token = b.connections[1].token = 0;
+    a.connections[0].token = 0;
+    EXPECT_THAT(relay(a, b), IsEmpty());
+    EXPECT_THAT(mobility::judge::relayed(a, b, ip(kProxy), {}), IsEmpty());
+}
+
+TEST(Judge, ARelayHasItsBound) {
+    auto [a, b] = both_inside(false);
+    a.connections.clear();
+    b.connections.clear();
+    for (std::uint16_t i = 0; i < kMaxConnections; i++) {
+        const auto port = static_cast<std::uint16_t>(10'000 + i);
+        a.connections.push_back({port, kPortB, port, i + 1U});
+        b.connections.push_back({kPortB, port, kPortB, i + 1U});
+    }
+    EXPECT_THAT(relay(a, b), SizeIs(kMaxRelays));
+}
+
+TEST(Judge, TokensDecideNothing) {
+    for (const auto& row : all_rows()) {
+        auto a = report(row, true);
+        auto b = report(row, false);
+        const auto plain = judge(a, b);
+        a.connections[0].token = b.connections[1].token = 7;
+        const auto with = judge(a, b);
+        EXPECT_EQ(plain.what, with.what);
+        EXPECT_EQ(plain.plan, with.plan);
+    }
+}
+
+TEST(Judge, WhereBothHadTheirPeerMayBeAProxy) {
+    const auto [a, b] = both_inside(true);
+    EXPECT_EQ(proxy_before(a, b), ip(kProxy));
+    const auto direct = both_inside(false);
+    EXPECT_FALSE(proxy_before(direct[0], direct[1]));
+}
+
+/// Hosts that are relayed know their peer's own port, as Migrate-Request tells it.
+TEST(Judge, RelayedHostsMayNameEachOthersOwnPorts) {
+    auto [a, b] = both_inside(false);
+    a.peer_before = b.peer_before = ip(kProxy);
+    const auto got = judge(a, b);
+    EXPECT_FALSE(got.relayed_before);
+    EXPECT_THAT(got.before, Each(Place::Inside));
+    EXPECT_EQ(got.what, Case::Apart);
+    EXPECT_EQ(proxy_before(a, b), ip(kProxy));
+    EXPECT_THAT(relay(a, b), SizeIs(2));
+}
+
+TEST(Judge, WhoLeavesAProxyForAGlobalPlaceIsReachedAtItsOwnPort) {
+    auto row = plain();
+    row.relayed = true;
+    row.before_a = kInsideA;
+    row.before_b = row.after_b = kInsideB;
+    const auto got = judged(row);
+    EXPECT_EQ(got.what, Case::Direct);
+    ASSERT_THAT(got.plan.front(), SizeIs(1));
+    const auto& told = got.plan.front().front();
+    EXPECT_EQ(told.host, 1U) << "who is inside";
+    EXPECT_EQ(told.peer, ip(kGlobalA.seen));
+    EXPECT_EQ(told.connections[0], (Resume{kPortB, kPortB, kProxyPort, kPortA}));
+}
+
 TEST(Judge, AnotherFamilyIsSaidToBeImpossible) {
     auto row = plain();
     row.after_a = {"2001:db8::1", "2001:db8::1"};
@@ -292,6 +418,77 @@ TEST(Judge, Ipv6) {
     const auto got = judged({a, b, false, b, a, false, true});
     EXPECT_EQ(got.what, Case::Direct);
     EXPECT_EQ(name(got.plan.front(), true), "B");
+}
+
+// ---- Leaving a relay ----
+
+/// Both inside, with tokens; the proxy meets them at the ports that their NAPTs gave them.
+class Crossing : public testing::Test {
+  protected:
+    Crossing() {
+        auto row = plain();
+        row.after_a = kInsideA;
+        row.after_b = kInsideB;
+        for (auto* one : {&a, &b}) {
+            *one = report(row, one == &a);
+            one->crosses = true;
+            for (std::uint32_t i = 0; i < 2; i++) {
+                one->connections[i].token = (one == &a ? 10 : 20) + i;
+            }
+        }
+        for (std::uint32_t i = 0; i < 2; i++) {
+            const auto port = static_cast<std::uint16_t>(60'000 + i);
+            met.push_back(
+                {{10 + i, a.seen, port}, {20 + i, b.seen, static_cast<std::uint16_t>(port + 100)}});
+        }
+    }
+
+    Report a;
+    Report b;
+    std::vector<RelayPair> met;
+};
+
+TEST_F(Crossing, EachIsToldWhereTheProxyMeetsTheOther) {
+    const Step step{
+        {0,
+         b.seen,
+         true,
+         {{kPortA, kPortA, kPortB, 60'100}, {kPortA + 1, kPortA + 1, kPortB + 1, 60'101}}},
+        {1,
+         a.seen,
+         true,
+         {{kPortB, kPortB, kPortA, 60'000}, {kPortB + 1, kPortB + 1, kPortA + 1, 60'001}}}};
+    EXPECT_EQ(crossing(a, b, met), step);
+    std::swap(met[1].first, met[1].second);  // however the proxy numbers them
+    EXPECT_EQ(crossing(a, b, met), step);
+}
+
+TEST_F(Crossing, OnlyWhatTheProxyHasMet) {
+    met.pop_back();
+    const auto step = crossing(a, b, met);
+    ASSERT_THAT(step, SizeIs(2));
+    EXPECT_THAT(step[0].connections, SizeIs(1));
+    EXPECT_THAT(step[1].connections, SizeIs(1));
+    EXPECT_THAT(crossing(a, b, {}), IsEmpty());
+}
+
+TEST_F(Crossing, NobodyIsAimedElsewhere) {
+    met[0].first.address = ip("192.0.2.66");
+    EXPECT_THAT(crossing(a, b, met).at(0).connections, SizeIs(1)) << "seen there by nobody else";
+    met[1].second.address = ip("192.0.2.66");
+    EXPECT_THAT(crossing(a, b, met), IsEmpty());
+}
+
+TEST_F(Crossing, NotWhereItCannotWork) {
+    auto old = a;
+    old.crosses = false;
+    EXPECT_THAT(crossing(old, b, met), IsEmpty());
+    EXPECT_THAT(crossing(b, old, met), IsEmpty());
+    b.seen = a.seen;
+    for (auto& pair : met) {
+        pair.second.address = b.seen;
+    }
+    EXPECT_THAT(crossing(a, b, met), IsEmpty());
 }
 
 }  // namespace

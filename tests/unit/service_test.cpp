@@ -13,6 +13,7 @@
 #include <cerrno>
 #include <functional>
 
+#include "libmobility/metrics.hpp"
 #include "libmobility/within.hpp"
 #include "loopback.hpp"
 #include "metrics/metrics.hpp"
@@ -141,6 +142,18 @@ class ServiceTest : public LoopbackTest {
                 make_address("127.0.0.1"),
                 {is_a ? Ports{4000, 22, 4000} : Ports{22, 4000, 22}}};
     }
+    /// A first, then B.
+    asio::awaitable<void> both_report_from_inside(Channel& to_a, Channel& to_b) {
+        for (const bool of_a : {true, false}) {
+            auto report = of_a ? about(a, b) : about(b, a);
+            report.after = make_address("192.168.1.11");
+            report.connections[0].token = of_a ? 1 : 2;
+            co_await say(of_a ? to_a : to_b, report);
+            co_await until([this, of_a] {
+                return service->exchange().counters().reports == (of_a ? 1U : 2U);
+            });
+        }
+    }
     const ServiceCounters& counters() { return service->counters(); }
     std::uint64_t refused(Why reason) {
         return counters().refused.at(static_cast<std::size_t>(reason));
@@ -255,6 +268,44 @@ TEST_F(ServiceTest, TellsBothEndsOfAPairWhatToDo) {
         co_await say(*to_b, an_outcome(id, std::get<Notice>(*notice).judgement, true));
         co_await until([this] { return service->exchange().pairs() == 0; });
         EXPECT_THAT(metrics_text(*service), HasSubstr("mobility_server_resumed_total 1\n"));
+    });
+}
+
+TEST_F(ServiceTest, HasARelayOrderedAndTellsBothOfIt) {
+    exchange.proxies = true;
+    run([this]() -> asio::awaitable<void> {
+        std::vector<Wish> wishes;
+        service->when_ordering([&](const Wish& wish) { wishes.push_back(wish); });
+        auto to_a = co_await joined(a);
+        auto to_b = co_await joined(b);
+        co_await both_report_from_inside(*to_a, *to_b);
+        EXPECT_EQ(wishes.size(), 1);
+        EXPECT_EQ(wishes.at(0).order.connections.at(0).second.port, 22);
+        service->reserved({wishes.at(0).order.number, make_address("203.0.113.9"), {10'000}});
+        co_await hear(*to_b);  // Ask
+        const auto at_a = co_await hear(*to_a);
+        const auto at_b = co_await hear(*to_b);
+        for (const auto& told : {at_a, at_b}) {
+            EXPECT_TRUE(told && std::holds_alternative<Notice>(*told));
+            EXPECT_EQ(std::get<Notice>(*told).peer, make_address("203.0.113.9"));
+            EXPECT_EQ(std::get<Notice>(*told).connections.at(0).peer_after, 10'000);
+            EXPECT_TRUE(std::get<Notice>(*told).relay);
+        }
+        service->no_proxy(7);
+        EXPECT_EQ(service->exchange().pairs(), 1) << "of no order";
+        EXPECT_THAT(metrics_text(*service), HasSubstr("mobility_server_orders_total 1\n"));
+    });
+}
+
+TEST_F(ServiceTest, WithoutAProxyThatTakesItBothAreToldSo) {
+    exchange.proxies = true;
+    run([this]() -> asio::awaitable<void> {
+        auto to_a = co_await joined(a);
+        auto to_b = co_await joined(b);
+        co_await both_report_from_inside(*to_a, *to_b);
+        const auto verdict = co_await hear(*to_a);
+        EXPECT_TRUE(verdict && std::holds_alternative<Verdict>(*verdict));
+        EXPECT_EQ(std::get<Verdict>(*verdict).what, Verdict::What::NoProxy);
     });
 }
 
@@ -464,7 +515,7 @@ TEST_F(ServiceTest, StopEndsEverything) {
 
 TEST_F(ServiceTest, MetricsAreServedOverHttp) {
     run([this]() -> asio::awaitable<void> {
-        MetricsListener metrics(io, *service);
+        MetricsListener metrics(io, [this] { return metrics_text(*service); });
         const auto there = metrics.listen({make_address("127.0.0.1"), 0});
         EXPECT_TRUE(there);
         const auto get = [&](const std::string& request) -> asio::awaitable<std::string> {
