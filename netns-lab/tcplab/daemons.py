@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""mobility-client and mobility-server on a lab's hosts, as they are installed.
+"""mobility-client, mobility-server and sym-proxy on a lab's hosts, as they are installed.
 
-Client is a daemon of a host, asked by migrate-ctl; Server is one on host s. Nobody but them
-migrates anything: a lab for them is made with migrator=nobody.
+Client is a daemon of a host, asked by migrate-ctl; Server is one on host s, Proxy one that it
+orders relays from. Nobody but them migrates anything: a lab for them is made with
+migrator=nobody.
 """
 
 import json
 import os
+import pathlib
 import signal
 import socket
 import subprocess
@@ -16,7 +18,7 @@ from . import programs
 from .topology import CTL, HERE, Host, Point, wait_for
 
 BIN = CTL.parent
-SERVER_PORT, PEER_PORT = 7790, 7791
+SERVER_PORT, PEER_PORT, PROXY_PORT = 7790, 7791, 7792
 METRICS = 2000      # so far from a server's port is that of its metrics
 CLOCK = HERE / "tcplab/clock.c"
 TOKEN = "0123456789abcdef0123456789abcdef"
@@ -60,9 +62,20 @@ class _Daemon:
         """Its log."""
         return (self.home / "log").read_text(errors="replace")
 
+    def forget(self) -> None:
+        """What it leaves in the kernel goes."""
+
     def identity(self) -> str:
         """The name that it has given itself."""
         return self.host.run([str(BIN / self.name), "-c", str(self.config), "--identity"]).stdout.strip()
+
+
+def _metric(host: Host, port: int, name: str) -> int:
+    """A number that a daemon there has for Prometheus."""
+    with host.inside(), socket.create_connection(("127.0.0.1", port)) as sock:
+        sock.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+        lines = b"".join(iter(lambda: sock.recv(65536), b"")).decode().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name} "))
 
 
 class Server(_Daemon):
@@ -94,14 +107,76 @@ listen = "127.0.0.1:{port + METRICS}"
 level = "debug"
 """ + more)
         self.start()
-        programs.listening(host, port, self.child)
+        programs.listening(host, port + METRICS, self.child)     # is the last
 
     def metric(self, name: str) -> int:
         """One of the numbers that it has for Prometheus."""
-        with self.host.inside(), socket.create_connection(("127.0.0.1", self.port + METRICS)) as sock:
-            sock.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
-            lines = b"".join(iter(lambda: sock.recv(65536), b"")).decode().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith(f"mobility_server_{name} "))
+        return _metric(self.host, self.port + METRICS, f"mobility_server_{name}")
+
+
+class Proxy(_Daemon):
+    """sym-proxy on a host, with the ports that it relays at; settings: further ones, by section."""
+
+    name = "sym-proxy"
+
+    def __init__(self, host: Host, first: int = 20000, last: int = 20999, **settings: str) -> None:
+        super().__init__(host)
+        assert host.point
+        self.servers = self.home / "servers"
+        self.servers.touch()
+        self.pins = pathlib.Path(f"/sys/fs/bpf/{os.getpid()}-{id(self)}")
+        self.config.write_text(f"""
+[proxy]
+identity = "{self.home}/identity.pem"
+servers = "{self.servers}"
+[relay]
+addresses = ["{host.v4}", "{host.v6}"]
+interfaces = ["{host.point.dev}"]
+first_port = {first}
+last_port = {last}
+pins = "{self.pins}"
+{settings.get("relay", "")}
+[metrics]
+listen = "127.0.0.1:{PROXY_PORT + METRICS}"
+[log]
+level = "debug"
+[limits]
+{settings.get("limits", "")}
+""")
+        self.start()
+
+    def start(self) -> None:
+        super().start()
+        try:
+            programs.listening(self.host, PROXY_PORT + METRICS, self.child)  # is the last
+        except RuntimeError as e:
+            raise RuntimeError(f"{e}: {self.said()}") from e
+
+    def section(self) -> str:
+        """What a server's configuration says of it."""
+        return f"""
+[[proxies]]
+name = "{self.identity()}"
+address = "{self.host.v4}:{PROXY_PORT}"
+"""
+
+    def admit(self, *servers: Server) -> None:
+        """These may order; waits until they could."""
+        with open(self.servers, "a", encoding="utf-8") as f:
+            f.writelines(f"{server.identity()}\n" for server in servers)
+        self.child.send_signal(signal.SIGHUP)
+        wait_for("the servers to join the proxy", lambda: self.metric("servers") == len(servers), 60, 0.05)
+
+    def metric(self, name: str) -> int:
+        """One of the numbers that it has for Prometheus."""
+        return _metric(self.host, PROXY_PORT + METRICS, f"sym_proxy_{name}")
+
+    def relays(self) -> list[dict[str, Any]]:
+        """What it relays."""
+        return json.loads(self.host.run([str(BIN / self.name), "-c", str(self.config), "--relays", "--json"]).stdout)
+
+    def forget(self) -> None:
+        self.host.run([str(BIN / self.name), "-c", str(self.config), "--unpin"])
 
 
 class Client(_Daemon):

@@ -66,7 +66,10 @@ def draw(path: pathlib.Path, port: int, picture: pathlib.Path, title: str) -> No
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    segs = [s for s in capture.read(path) if port in (s.sport, s.dport)]
+    # The peer's port may become a proxy's; the own one stays.
+    every = list(capture.read(path))
+    own = next(s.dport if s.sport == port else s.sport for s in every if port in (s.sport, s.dport))
+    segs = [s for s in every if own == (s.sport if s.out else s.dport)]
     began = segs[0].time
     series = _series(segs, port, began)
     when = [t - began for t in moves(segs)]

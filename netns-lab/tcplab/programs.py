@@ -59,7 +59,7 @@ user root; daemon off; worker_processes 1; pid {top}/pid; error_log {top}/error.
 events {{ worker_connections 4096; }}
 http {{
   access_log {top}/access.log; client_max_body_size 0; keepalive_timeout 3600; send_timeout 3600;
-  client_body_timeout 3600; client_body_temp_path {top}/body; sendfile on;
+  client_body_timeout 3600; client_body_temp_path {top}/body; client_body_buffer_size 1k; sendfile on;
   server {{ listen 80 backlog=4096; listen [::]:80; root {root}; dav_methods PUT; }}
 }}""")
     for name in ("proxy", "fastcgi", "uwsgi", "scgi"):

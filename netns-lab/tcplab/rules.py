@@ -28,6 +28,7 @@ class Behaviour:
     """The manners of a box.
 
     translate    masquerade what leaves by the outer link (IPv4)
+    translate6   the same for IPv6 (NAPT66); inner addresses are then not routed
     ports        "preserve" the source port if it is free, "random", or "fully-random"
     unsolicited  what comes from outside and belongs to nothing known:
                  "open" (as a plain router does), "drop" or "reset"
@@ -39,6 +40,7 @@ class Behaviour:
     """
 
     translate: bool = False
+    translate6: bool = False
     ports: str = "preserve"
     unsolicited: str = "open"
     lenient: bool = False
@@ -49,7 +51,7 @@ class Behaviour:
 
     def needs_conntrack(self) -> bool:
         kinds = set(self.strip) | set(self.refuse)
-        return self.translate or self.unsolicited != "open" or bool(kinds & {"ack3", "later"})
+        return self.translate or self.translate6 or self.unsolicited != "open" or bool(kinds & {"ack3", "later"})
 
 
 def _matches(kinds: list[str]) -> list[str]:
@@ -89,7 +91,8 @@ def _chain(name: str, hook: str, priority: int, rules: list[str], kind: str = "f
 
 def _masquerade(b: Behaviour, outer: str) -> list[str]:
     flags = {"preserve": "", "random": " random", "fully-random": " fully-random"}[b.ports]
-    return [f'oifname "{outer}" meta nfproto ipv4 masquerade{flags}'] if b.translate else []
+    families = ["ipv4"] * b.translate + ["ipv6"] * b.translate6
+    return [f'oifname "{outer}" meta nfproto {family} masquerade{flags}' for family in families]
 
 
 def ruleset(b: Behaviour, outer: str) -> str:
@@ -97,6 +100,6 @@ def ruleset(b: Behaviour, outer: str) -> str:
     chains = _chain("mangle", "forward", -150, _mangle(b))
     chains += _chain("through", "forward", 0, _filter(b, outer))
     chains += _chain("to_box", "input", 0, _filter(b, outer))
-    if b.translate:
+    if b.translate or b.translate6:
         chains += _chain("out", "postrouting", 100, _masquerade(b, outer), "nat")
     return f"table inet box {{}}\ndelete table inet box\ntable inet box {{\n{chains}}}\n"

@@ -56,7 +56,8 @@ def download(lab: Lab, line: Timeline, out: pathlib.Path, move: Callable[[], Non
     the move. Leaves the picture with this title, a.pcap, b.pcap and timeline.txt.
     """
     expected = programs.data(programs.nginx(lab.b) / "file", SIZE)
-    caps = {h.name: capture.Capture(h, out / f"{h.name}.pcap", f"tcp port {PORT}") for h in (lab.a, lab.b)}
+    data = "tcp and not portrange 7790-7792"
+    caps = {h.name: capture.Capture(h, out / f"{h.name}.pcap", data) for h in (lab.a, lab.b)}
     line.follow(lab.a)
     line.follow(lab.b)
     got = programs.home(lab.a, "curl") / "file"

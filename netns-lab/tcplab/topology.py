@@ -440,6 +440,16 @@ class Host(Node):
         return dict(zip(lines[0][1:], map(int, lines[1][1:]), strict=True)) if lines else {}
 
 
+def _read(topology: str | pathlib.Path) -> dict[str, Any]:
+    """A topology's file; what it extends has its parts as well."""
+    path = pathlib.Path(topology)
+    if not path.suffix:
+        path = HERE / "topologies" / f"{topology}.toml"
+    data = tomllib.loads(path.read_text())
+    base = _read(data.pop("extends")) if "extends" in data else {}
+    return {key: {**base.get(key, {}), **data.get(key, {})} for key in {**base, **data}}
+
+
 class Lab:
     """A built topology. Use as a context manager."""
 
@@ -448,10 +458,7 @@ class Lab:
         """rtt: seconds between two hosts, on top of what the file says. at: places
         that differ from the file's. enabled: net.tcp_migrate.enabled on the
         hosts, if the kernel has it."""
-        path = pathlib.Path(topology)
-        if not path.suffix:
-            path = HERE / "topologies" / f"{topology}.toml"
-        self.data = tomllib.loads(path.read_text())
+        self.data = _read(topology)
         self.rtt, self.migrator, self.enabled = rtt, migrator, enabled
         self.link = Link(**self.data.get("link", {}))
         self.links: dict[str, Link] = {}
@@ -553,7 +560,9 @@ class Lab:
         link = Link(rate=data.get("rate", "1gbit"))
         outer.box.tc(link.netem(peer))
         box.tc(link.netem(dev))
-        outer.box.ip(f"link set {peer} master {outer.name} up", f"route add {inner.net6} via {v6}")
+        outer.box.ip(f"link set {peer} master {outer.name} up")
+        if not box.behaviour.translate6:
+            outer.box.ip(f"route add {inner.net6} via {v6}")
         box.ip(f"link set {dev} up",
                f"addr add {v4}/{outer.net4.prefixlen} dev {dev}",
                f"addr add {v6}/{outer.net6.prefixlen} dev {dev} nodad",
