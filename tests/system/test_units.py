@@ -12,13 +12,14 @@ import subprocess
 import pytest
 
 from exchange import INSIDE, RTT
-from tcplab.daemons import TOKEN, Client, nobody
+from tcplab.daemons import PROXY_PORT, TOKEN, Client, Server, nobody
 from tcplab.topology import CTL, wait_for
 from traffic import SIZE, Download
 
 UNITS = pathlib.Path("/run/systemd/system")
 SERVER_TOML = pathlib.Path("/etc/mobility-server/mobility-server.toml")
 CLIENT_TOML = pathlib.Path("/etc/mobility-client/mobility-client.toml")
+PROXY_TOML = pathlib.Path("/etc/sym-proxy/sym-proxy.toml")
 
 
 def systemctl(*words, check=True):
@@ -94,12 +95,24 @@ def set_up(lab):
 
 
 def fences(unit):
-    """How its system calls are filtered, whether it can gain privileges, and the capabilities that it has."""
+    """Whether it is root, how its system calls are filtered, whether it can gain privileges, its capabilities."""
     pid = subprocess.run(["pgrep", "-f", f"^/usr/sbin/{unit}$"], capture_output=True, text=True, check=True).stdout
     lines = pathlib.Path(f"/proc/{pid.strip()}/status").read_text(encoding="ascii").splitlines()
     said = dict(line.split(":\t", 1) for line in lines)
-    assert said["Uid"].split()[0] != "0"
-    return said["Seccomp"], said["NoNewPrivs"], int(said["CapEff"], 16)
+    return said["Uid"].split()[0] == "0", said["Seccomp"], said["NoNewPrivs"], int(said["CapEff"], 16)
+
+
+def hangs(unit):
+    """Stops it; systemd notices and starts it anew."""
+    systemctl("kill", "--kill-whom=main", "-s", "STOP", unit)
+    wait_for(f"{unit} to be started anew", lambda: show(unit, "NRestarts") == "1" and
+             show(unit, "ActiveState") == "active", 60, 0.2)
+
+
+def ends(unit):
+    """As it is told to."""
+    systemctl("stop", unit)
+    assert show(unit, "Result") == "success", log()
 
 
 class Named:
@@ -123,8 +136,8 @@ def test_units(make_lab, installed):
         server = Named(lab.s, set_up(lab))
         other = Client(lab.b, server)
         # CAP_NET_ADMIN, and nothing.
-        assert fences("mobility-client") == ("2", "1", 1 << 12)
-        assert fences("mobility-server") == ("2", "1", 0)
+        assert fences("mobility-client") == (False, "2", "1", 1 << 12)
+        assert fences("mobility-server") == (False, "2", "1", 0)
         traffic = Download(lab, size=4 * SIZE)
         traffic.until(SIZE // 8)
         other.agreed(traffic.port)
@@ -137,9 +150,49 @@ def test_units(make_lab, installed):
         traffic.finish()
         assert "joined" in lab.a.run([str(CTL), "servers"]).stdout
         for unit in ("mobility-client", "mobility-server"):
-            systemctl("kill", "--kill-whom=main", "-s", "STOP", unit)
-            wait_for(f"{unit} to be started anew", lambda u=unit: show(u, "NRestarts") == "1" and
-                     show(u, "ActiveState") == "active", 60, 0.2)
-            systemctl("stop", unit)
-            assert show(unit, "Result") == "success", log()
+            hangs(unit)
+            ends(unit)
         other.stop()
+
+
+def set_up_proxy(lab):
+    """The server that orders of it."""
+    drop_in("sym-proxy", "NetworkNamespacePath=/run/netns/p\nWatchdogSec=5")
+    host = lab.hosts["p"]
+    PROXY_TOML.write_text(f'[relay]\naddresses = ["{host.v4}"]\ninterfaces = ["{host.point.dev}"]\n')
+    systemctl("daemon-reload")
+    systemctl("start", "sym-proxy")
+    name = subprocess.run(["sym-proxy", "--identity"], capture_output=True, text=True, check=True).stdout.strip()
+    server = Server(lab.s, more=f'[[proxies]]\naddress = "{host.v4}:{PROXY_PORT}"\nname = "{name}"\n')
+    (PROXY_TOML.parent / "servers").write_text(f"{server.identity()} the server\n")
+    systemctl("reload", "sym-proxy")
+    wait_for("the server to join the proxy", lambda: server.metric("proxy_ready_total") >= 1, 60, 0.2)
+    return server
+
+
+@pytest.mark.virtual
+def test_proxy_unit(make_lab, installed):
+    """The proxy starts, relays, is started anew when it hangs, and stopped: what is relayed goes on."""
+    lab = make_lab("relay", rtt=RTT, at={"a": "g2", "b": "g1"}, migrator=nobody)
+    with systemd():
+        server = set_up_proxy(lab)
+        # CAP_NET_ADMIN, CAP_NET_RAW, CAP_PERFMON, CAP_BPF.
+        assert fences("sym-proxy") == (True, "2", "1", 1 << 12 | 1 << 13 | 1 << 38 | 1 << 39)
+        clients = [Client(lab.hosts[host], server) for host in "ab"]
+        traffic = Download(lab, size=8 * SIZE)
+        traffic.until(SIZE // 8)
+        for client in clients:
+            client.agreed(traffic.port)
+            client.joined()
+        lab.a.move("n1")
+        lab.b.move("n3")
+        traffic.resumed()
+        hangs("sym-proxy")
+        lab.a.move("n2")
+        traffic.resumed()
+        ends("sym-proxy")
+        traffic.finish()
+        assert lab.resets(traffic.port) == []
+        subprocess.run(["sym-proxy", "--unpin"], check=True)
+        for daemon in (*clients, server):
+            daemon.stop()
