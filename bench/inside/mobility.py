@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """How long until data go on when nobody types a command: mobility.py MOVES KIND...
 
-Kinds: "daemons" (mobility-client on A and B, mobility-server on S), "mptcp" (the kernel's
+Kinds: "daemons" (mobility-client on A and B, mobility-server on S, sym-proxy on P), "mptcp" (the kernel's
 path manager is told at once), "mptcpd" (it is told by that daemon, which waits for the route),
 "wireguard" (TCP inside tunnels to a hub, S). On virtual time. Measured is from the moment in
 which the last of those who move has an address and a route there, the old ones gone, until the
@@ -27,7 +27,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from moves import first_new  # noqa: E402
 from stream import PORT, Mover, Stream, new_path  # noqa: E402
 from tcplab import programs  # noqa: E402
-from tcplab.daemons import Client, Server  # noqa: E402
+from tcplab.daemons import Client, Proxy, Server  # noqa: E402
 from tcplab.topology import Host, Lab, Timeout, wait_for  # noqa: E402
 
 OUT = pathlib.Path("/lab")
@@ -38,6 +38,7 @@ CASES: dict[str, dict[str, list[str]]] = {
     "peer-inside": {"a": ["n1"], "b": ["g1", "g2"]},
     "both": {"a": ["g2", "core"], "b": ["g1", "g2"]},
     "both-one-inside": {"a": ["n1", "n2"], "b": ["g1", "g2"]},
+    "inside": {"a": ["g2", "n1"], "b": ["g1", "n3"]},
 }
 GIVE_UP = 120.0
 
@@ -46,7 +47,9 @@ class Daemons:
     """Ours, which have to have agreed before a move."""
 
     def __init__(self, lab: Lab) -> None:
-        server = Server(lab.s)
+        proxy = Proxy(lab.hosts["p"])
+        server = Server(lab.s, more=proxy.section())
+        proxy.admit(server)
         self.clients = [Client(lab.hosts[name], server) for name in "ab"]
         self.where = ""
 
@@ -95,13 +98,14 @@ class PathDaemons:
         for host in self.hosts:
             def known(h: Host = host) -> bool:
                 return h.v4 in h.run("ip mptcp endpoint").stdout
-            try:
-                wait_for(f"mptcpd on {host.name}", known, 20, 0.05)
-            except Timeout:
+            for _ in range(5):
+                with contextlib.suppress(Timeout):
+                    wait_for(f"mptcpd on {host.name}", known, 20, 0.05)
+                    break
                 self.children[host].kill()
                 self.children[host].wait()
                 self._start(host)
-                wait_for(f"mptcpd on {host.name}, once more", known, 20, 0.05)
+            assert known(), f"mptcpd on {host.name}, started five times"
         time.sleep(1)
 
 
@@ -150,7 +154,7 @@ def made(kind: str, case: str, rtt: float) -> Iterator[tuple[Lab, Mover, Any]]:
     """The network, and what makes moves possible in it."""
     # Only MPTCP has to be told anything.
     mover = Mover(kind)
-    with Lab("fig22", rtt=rtt, migrator=mover, at={name: places[0] for name, places in CASES[case].items()}) as lab:
+    with Lab("relay", rtt=rtt, migrator=mover, at={name: places[0] for name, places in CASES[case].items()}) as lab:
         ways = {"daemons": lambda: Daemons(lab), "mptcp": lambda: Paths(lab, mover), "mptcpd": lambda: PathDaemons(lab),
                 "wireguard": lambda: Tunnels(lab)}
         yield lab, mover, ways[kind]()
@@ -163,9 +167,18 @@ def silence_ends(stream: Stream, since: float) -> float | None:
     return max(gaps)[1] if gaps else None
 
 
+def back(lab: Lab, case: str) -> None:
+    """Nobody opens a connection where both are inside: they go back where they began."""
+    if case == "inside":
+        for name, places in CASES[case].items():
+            if lab.hosts[name].point.place != places[0]:
+                lab.hosts[name].move(places[0])
+
+
 def one_move(lab: Lab, mover: Mover, way: Any, kind: str, case: str, sends: str) -> float | None:
     """A connection, the move in its middle, and how long it took."""
     movers = [name for name, places in CASES[case].items() if len(places) > 1]
+    back(lab, case)
     with Stream(lab, kind, sends, "paced", way.where) as stream:
         stream.until(100_000)
         way.ready()

@@ -152,7 +152,9 @@ def new_path(lab: Lab, stream: Stream, where: pathlib.Path, movers: str = "a"
     """
     left = {"a": lab.a.v4 if "a" in movers else lab.b.v4,
             "b": lab.b.v4 if "b" in movers else stream.seen_as[0]}
-    caps = {name: capture.Capture(lab.hosts[name], where / f"{name}.pcap", f"tcp port {PORT} and not host {address}")
+    # Through a proxy the port is another; those are the daemons'.
+    what = "tcp and not portrange 7790-7792 and not host"
+    caps = {name: capture.Capture(lab.hosts[name], where / f"{name}.pcap", f"{what} {address}")
             for name, address in left.items()}
     segments: dict[str, list[capture.Segment]] = {}
     try:

@@ -84,8 +84,11 @@ UniqueFd listen_on(const Work& work) {
     enter(work.server_ns);
     UniqueFd fd = new_socket(work);
     set(fd.get(), SOL_SOCKET, SO_REUSEADDR, 1);
-    const auto* address = reinterpret_cast<const sockaddr*>(&work.address);
-    if (bind(fd.get(), address, sizeof(work.address)) < 0 || listen(fd.get(), 128) < 0)
+    // What is in the middle may send on to an address of its own choice.
+    auto any = work.address;
+    any.sin_addr.s_addr = htonl(INADDR_ANY);
+    const auto* address = reinterpret_cast<const sockaddr*>(&any);
+    if (bind(fd.get(), address, sizeof(any)) < 0 || listen(fd.get(), 128) < 0)
         fail("listen");
     enter(work.client_ns);
     return fd;

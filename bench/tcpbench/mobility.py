@@ -12,13 +12,15 @@ from .report import Row, Target, spread
 
 WORDS = {"mover": "A sends", "peer": "A receives"}
 CASES = {"one": "A moves", "peer-inside": "B moves, A inside", "both": "both move",
-         "both-one-inside": "both move, A inside"}
+         "both-one-inside": "both move, A inside", "inside": "both go inside"}
 OTHERS = {"mptcp": "MPTCP (ms)", "mptcpd": "MPTCP, mptcpd (ms)", "wireguard": "WireGuard with a hub (ms)"}
 
 
 def limit_ms(case: dict[str, Any]) -> float:
     """Round trips and what may come on top: the peer can be reached at once, or has to be told."""
     rtt = case["rtt"] * 1000
+    if case["case"] == "inside":
+        return 6 * rtt + 20
     if case["case"] != "one":
         return 5 * rtt + 20
     return (1.5 if case["sends"] == "mover" else 2) * rtt + 5
