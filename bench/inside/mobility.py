@@ -104,6 +104,8 @@ class PathDaemons:
                     break
                 self.children[host].kill()
                 self.children[host].wait()
+                # What it leaves would fill the kernel's eight.
+                host.run("ip mptcp endpoint flush")
                 self._start(host)
             assert known(), f"mptcpd on {host.name}, started five times"
         time.sleep(1)
