@@ -6,10 +6,12 @@ directory of its own under /tmp of the lab's memory file system, and returns
 when it accepts connections.
 """
 
+import contextlib
 import hashlib
 import ipaddress
 import os
 import pathlib
+import signal
 import subprocess
 from typing import Any
 
@@ -159,6 +161,17 @@ def dnsmasq(segment: Segment, v4: ipaddress.IPv4Network | None = None, v6: ipadd
     if child.returncode is not None:
         raise RuntimeError(f"dnsmasq of {segment.name}: {pathlib.Path(f'{top}/log').read_text()}")
     return child
+
+
+def ended(child: subprocess.Popen[Any], timeout: float = 10) -> None:
+    """Ends a program; with all of its session by force, if it is not gone in time: of a few dozen times once
+    dhcpcd waits for its own processes for ever."""
+    child.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(timeout)
+        return
+    os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
 
 
 def dhcpcd(host: Host) -> subprocess.Popen[Any]:

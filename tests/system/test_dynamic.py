@@ -154,8 +154,7 @@ def test_dhcp_renumbers(desktop):
     seg.box.ip(f"addr add {other[-2]}/24 dev {seg.name}")
     for child in lab.children:
         if child.args[0] == "dnsmasq" and seg.name in child.args:
-            child.terminate()
-            child.wait()
+            programs.ended(child)
     programs.dnsmasq(seg, v4=other)
     d.at(other)
     there(lab, idle.port, other)
@@ -170,8 +169,7 @@ def test_router_advertises_another_prefix(desktop, who):
     lab, seg = d.lab, d.lab.segment("g2")
     first, other = seg.net6, ipaddress.ip_network("2001:db8:a9::/64")
     if who == "kernel":
-        d.dhcp.terminate()
-        d.dhcp.wait()
+        programs.ended(d.dhcp)
     point = lab.a.plug("g2")
     if who == "kernel":
         lab.a.sysctl(f"net.ipv6.conf.{point.dev}.accept_ra", 1)
@@ -182,8 +180,7 @@ def test_router_advertises_another_prefix(desktop, who):
     seg.box.ip(f"addr add {other[0xFFFE]}/64 dev {seg.name} nodad")
     for child in lab.children:
         if child.args[0] == "dnsmasq" and seg.name in child.args:
-            child.terminate()
-            child.wait()
+            programs.ended(child)
     programs.dnsmasq(seg, v6=other)
     d.at(other, "inet6")
     wait_for("the old prefix to go", lambda: not any(
