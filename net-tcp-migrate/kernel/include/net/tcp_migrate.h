@@ -47,7 +47,7 @@ unsigned int __tcp_migrate_established_options(struct sock *sk,
 					       const struct sk_buff *skb,
 					       unsigned int remaining,
 					       u8 *kind);
-__be32 *__tcp_migrate_options_write(__be32 *ptr, const struct tcphdr *th,
+__be32 *__tcp_migrate_options_write(__be32 *ptr, struct tcphdr *th,
 				    struct tcp_sock *tp,
 				    const struct tcp_request_sock *treq,
 				    u8 kind);
@@ -168,7 +168,7 @@ tcp_migrate_established_options(struct sock *sk, const struct sk_buff *skb,
 }
 
 static inline __be32 *tcp_migrate_options_write(__be32 *ptr,
-						const struct tcphdr *th,
+						struct tcphdr *th,
 						struct tcp_sock *tp,
 						const struct tcp_request_sock *treq,
 						u8 kind)
@@ -297,7 +297,7 @@ tcp_migrate_established_options(struct sock *sk, const struct sk_buff *skb,
 }
 
 static inline __be32 *tcp_migrate_options_write(__be32 *ptr,
-						const struct tcphdr *th,
+						struct tcphdr *th,
 						struct tcp_sock *tp,
 						const struct tcp_request_sock *treq,
 						u8 kind)

@@ -42,6 +42,7 @@ DEFINE_STATIC_KEY_FALSE(tcp_migrate_key);
 EXPORT_SYMBOL_GPL(tcp_migrate_key);
 
 #define MIG_KIND_ACK		16	/* beside enum tcp_mig_sub + 1 */
+#define MIG_KIND_CONFIRM_EDGE	17
 #define MIG_RTO_MIN		(HZ / 5)
 #define MIG_RTO_MAX		(8 * HZ)
 #define MIG_ECHO_MAX		16	/* segments without the server's ECHO */
@@ -554,6 +555,19 @@ void tcp_mig_no_echo(struct sock *sk, struct tcp_migrate *mig)
 
 /* ---- Options on segments of the connection ---- */
 
+/* An acknowledgment of what the old path has brought since, whose SND.NXT is
+ * beyond what NAPTs let pass until they have seen the peer's window: see
+ * tcp_mig_send_confirm(). They would let it pass, and take those of the peer
+ * for old ones from then on.
+ */
+static bool tcp_mig_beyond_napt(const struct tcp_migrate *mig,
+				const struct sk_buff *skb)
+{
+	return mig->own.napt && skb && !skb->len &&
+	       TCP_SKB_CB(skb)->seq == TCP_SKB_CB(skb)->end_seq &&
+	       after(TCP_SKB_CB(skb)->seq, mig->own.isn + 1 + MIG_NAPT_WINDOW);
+}
+
 unsigned int __tcp_migrate_established_options(struct sock *sk,
 					       const struct sk_buff *skb,
 					       unsigned int remaining, u8 *kind)
@@ -574,7 +588,8 @@ unsigned int __tcp_migrate_established_options(struct sock *sk,
 	}
 	if (mig->state == TCP_MIGRATE_STATE_MIG_CONFIRM && !mig->own.trial &&
 	    remaining >= TCPMIG_LEN_CONFIRM) {
-		*kind = TCPMIG_SUB_CONFIRM + 1;
+		*kind = tcp_mig_beyond_napt(mig, skb) ? MIG_KIND_CONFIRM_EDGE :
+							TCPMIG_SUB_CONFIRM + 1;
 		return TCPMIG_LEN_CONFIRM;
 	}
 	if (mig->echo && remaining >= TCPMIG_LEN_ECHO) {
@@ -620,7 +635,7 @@ static void tcp_mig_write_synack(u8 *p, const struct tcp_request_sock *treq)
 }
 
 /* @kind is the form plus one; see the functions that chose it. */
-__be32 *__tcp_migrate_options_write(__be32 *ptr, const struct tcphdr *th,
+__be32 *__tcp_migrate_options_write(__be32 *ptr, struct tcphdr *th,
 				    struct tcp_sock *tp,
 				    const struct tcp_request_sock *treq,
 				    u8 kind)
@@ -639,6 +654,9 @@ __be32 *__tcp_migrate_options_write(__be32 *ptr, const struct tcphdr *th,
 		else
 			tcp_mig_write_synack(p, treq);
 		return ptr + TCPMIG_LEN_PERMIT / 4;
+	case MIG_KIND_CONFIRM_EDGE - 1:
+		th->seq = htonl(mig->own.isn + 1 + MIG_NAPT_WINDOW);
+		fallthrough;
 	case TCPMIG_SUB_CONFIRM:
 		tcp_mig_put_confirm(p, mig->own.key_id | tcp_mig_role_flag(mig),
 				    mig->own.reqno, mig->own.held,
