@@ -51,9 +51,8 @@ def test_moves_while_relayed(relayed, kind, who):
     for name in who:
         r.lab.hosts[name].move(NEXT[name])
     took = traffic.resumed()
-    # The ways to the proxy and on are two round trips here, of A and B. Both ends ask twice, as a trial and
-    # in earnest: spliced, they may prove themselves by different ones, and begin anew.
-    limit = (6 if kind is Idle else 5) * RTT + 0.02 if len(who) == 1 else 4
+    # The ways to the proxy and on are two round trips here, of A and B.
+    limit = (6 if kind is Idle else 5) * RTT + 0.02
     assert took < limit, f"{took:.4f} s"
     if len(who) == 1:
         wait_for("the proxy to have found who moved", lambda: r.proxy.metric("moved_total") >= 1)

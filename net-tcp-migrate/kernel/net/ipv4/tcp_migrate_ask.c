@@ -590,7 +590,8 @@ void tcp_mig_rcv_answer(struct sock *sk, struct tcp_migrate *mig,
 		return;
 	}
 	MIG_INC(sock_net(sk), MANSRCVD);
-	if (own->answered && !(own->unbound && bound)) {
+	if (own->answered &&
+	    !(own->unbound && (bound || after(m.reqno, own->peer_reqno)))) {
 		/* Our CONFIRM was lost. */
 		if (mig->state == TCP_MIGRATE_STATE_MIG_CONFIRM)
 			tcp_mig_send_confirm(sk, mig);
