@@ -24,8 +24,8 @@ from ends import Ends
 from tcplab import capture, craft, programs
 from tcplab.topology import wait_for
 from test_moves import carry_on, settled
-from traffic import SIZE, Download, Idle, Upload
-from wire import ACK, PORT, RST, SETTLE, Losing, Pair, Raw, changed
+from traffic import SIZE, Both, Download, Idle, Upload
+from wire import ACK, PORT, RST, SETTLE, SYN, Losing, Pair, Raw, changed
 
 
 def believes(host, port):
@@ -315,6 +315,43 @@ def test_what_the_old_path_brought_is_acknowledged_at_once(make_lab):
             wait_for("B to have moved", lambda: pair.conn(lab.b)["migrations"] == 1, 10)
             time.sleep(0.05 + 0.01)
             assert unacknowledged(pair.b) == 0
+
+
+@pytest.mark.virtual
+def test_old_path_brings_data_while_the_new_one_is_not_proved(make_lab):
+    """A, who has lost much, acknowledges them on the new path: a NAPT there would lose its count."""
+    lab = make_lab(rtt=0.05, at={"a": "g2"})
+    with Pair(lab) as pair:
+        pair.a.setblocking(False)
+        sent = got = 0
+        while sent < 2_000_000:
+            with contextlib.suppress(BlockingIOError):
+                sent += pair.a.send(bytes(65536))
+            if got < sent:
+                got += len(pair.b.recv(1 << 20))
+        port = pair.conn(lab.a)["local-port"]
+        old, new = lab.a.point, lab.a.attach("n1")
+        pair.b.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with Losing(lab.net, f"ip saddr {old.v4} meta length > 200 drop"):
+            for n in range(60):
+                time.sleep(0.002)
+                with contextlib.suppress(BlockingIOError):
+                    sent += pair.a.send(bytes(65536))
+                if n == 40:
+                    lab.migrator(lab.a, old, new, False)
+            pair.b.sendall(bytes(10 * 1448))
+            time.sleep(0.1)
+        pair.a.settimeout(60)
+        pair.hear(pair.b, bytes(sent - got))
+        pair.hear(pair.a, bytes(10 * 1448))
+        pair.talk()
+    here = [seg for seg in lab.segments("a") if new.v4 in (seg.src, seg.dst) and port in (seg.sport, seg.dport)]
+    msyn = next(seg for seg in here if seg.flags & SYN and seg.out)
+    proved = next(seg.time for seg in here if not seg.out and "CONFIRM" in seg.migrate)
+    reach = [(seg.seq + seg.length - msyn.seq - 1) & 0xFFFFFFFF for seg in here
+             if seg.out and seg is not msyn and seg.time < proved]
+    assert reach.count(0xFFFF) > 2 and max(reach) == 0xFFFF
+    assert lab.resets(port) == []
 
 
 @pytest.mark.virtual
