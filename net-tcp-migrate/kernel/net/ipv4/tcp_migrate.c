@@ -558,14 +558,19 @@ void tcp_mig_no_echo(struct sock *sk, struct tcp_migrate *mig)
 /* An acknowledgment of what the old path has brought since, whose SND.NXT is
  * beyond what NAPTs let pass until they have seen the peer's window: see
  * tcp_mig_send_confirm(). They would let it pass, and take those of the peer
- * for old ones from then on.
+ * for old ones from then on. If it has got much, the peer has shown its window
+ * with the answer: tcp_mig_open_napt().
  */
 static bool tcp_mig_beyond_napt(const struct tcp_migrate *mig,
 				const struct sk_buff *skb)
 {
-	return mig->own.napt && skb && !skb->len &&
+	const struct tcp_mig_try *own = &mig->own;
+	u32 edge = own->isn + 1 + MIG_NAPT_WINDOW;
+
+	return own->napt && skb && !skb->len &&
 	       TCP_SKB_CB(skb)->seq == TCP_SKB_CB(skb)->end_seq &&
-	       after(TCP_SKB_CB(skb)->seq, mig->own.isn + 1 + MIG_NAPT_WINDOW);
+	       after(TCP_SKB_CB(skb)->seq, edge) &&
+	       !after(own->peer_rcv + TCP_INIT_CWND * own->peer_mss, edge);
 }
 
 unsigned int __tcp_migrate_established_options(struct sock *sk,
