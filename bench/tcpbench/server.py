@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a mobility server bears, in real time on this machine's own kernel: load/server-load.cpp."""
+"""What a mobility server bears, in real time on this machine's own kernel, and on UML: load/server-load.cpp."""
 
 import contextlib
 import json
@@ -8,9 +8,10 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from . import stats
-from .machine import ROOT, LabError
+from .machine import ROOT, LabError, boot, run_inside
 from .report import Row, Target, spread
 
 SERVER = ROOT / "build/bin/mobility-server"
@@ -27,15 +28,15 @@ def resident(pid: int) -> int:
 
 
 @contextlib.contextmanager
-def server(where: pathlib.Path) -> Iterator[tuple[int, str]]:
-    """A server with its files there: its process and its name."""
+def server(where: pathlib.Path, hosts: int) -> Iterator[tuple[int, str]]:
+    """A server for so many hosts with its files there: its process and its name."""
     tokens, config = where / "tokens", where / "config.toml"
     tokens.write_text(f"{TOKEN}\n")
     tokens.chmod(0o600)
     config.write_text(f'[server]\nlisten = ["127.0.0.1:{PORT}"]\nidentity = "{where}/identity.pem"\n'
                       f'[admission]\nhosts = "{where}/hosts"\ntokens = "{tokens}"\nenrolled = "{where}/enrolled"\n'
-                      f'[log]\nlevel = "warn"\n')
-    words = [str(SERVER), "-c", str(config)]
+                      f'[limits]\nchannels = {hosts + 1000}\n[log]\nlevel = "warn"\n')
+    words = ["prlimit", f"--nofile={hosts + 3000}", str(SERVER), "-c", str(config)]
     with open(where / "log", "wb") as log, subprocess.Popen(words, stderr=log) as child:
         try:
             # Until it listens nothing can be measured.
@@ -49,13 +50,13 @@ def server(where: pathlib.Path) -> Iterator[tuple[int, str]]:
             child.terminate()
 
 
-def rows(kernels: dict[str, pathlib.Path], out: pathlib.Path, quick: bool, say: Callable[[str], None]) -> list[Row]:
-    """The rows server.*: memory of an idle host, and answers at so many reports a second."""
-    hosts, rate, seconds = (500, 200, 3) if quick else (10_000, 1000, 30)
-    with tempfile.TemporaryDirectory() as top, server(pathlib.Path(top)) as (pid, name):
+def measured(hosts: int, rate: int, seconds: int, say: Callable[[str], None]) -> dict[str, Any]:
+    """So many hosts join, and report: what is said of both, and the server's memory (bytes) after each."""
+    with tempfile.TemporaryDirectory() as top, server(pathlib.Path(top), hosts) as (pid, name):
         before = resident(pid)
-        with subprocess.Popen([str(LOAD), name, str(PORT), TOKEN, str(hosts), str(rate), str(seconds)], text=True,
-                              stdin=subprocess.PIPE, stdout=subprocess.PIPE) as load:
+        with subprocess.Popen(["prlimit", f"--nofile={hosts + 1000}", str(LOAD), name, str(PORT), TOKEN, str(hosts),
+                               str(rate), str(seconds)],
+                              text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as load:
             assert load.stdin and load.stdout
             joined = json.loads(load.stdout.readline())
             say(f"server: {joined['joined']} of {hosts} hosts joined in {joined['seconds']:.1f} s")
@@ -64,18 +65,23 @@ def rows(kernels: dict[str, pathlib.Path], out: pathlib.Path, quick: bool, say: 
             load.stdin.write("go\n")
             load.stdin.flush()
             told = json.loads(load.stdout.readline())
-        peak = resident(pid) - before
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "server.json").write_text(json.dumps({"joined": joined, "told": told, "idle": idle, "peak": peak}))
+        return {"hosts": hosts, "rate": rate, "joined": joined, "told": told, "idle": idle,
+                "peak": resident(pid) - before}
+
+
+def _rows(found: dict[str, Any], suffix: str) -> list[Row]:
+    joined, told, hosts, rate = (found[key] for key in ("joined", "told", "hosts", "rate"))
     times = sorted(told["ms"])
     lost = joined["failed"] + told["ended"] + told["late"]
     note = f"{joined['failed']} hosts not joined ({joined['why']}), {told['ended']} channels ended, " \
            f"{told['late']} reports without an answer" if lost else ""
-    memory = Row("server.memory", f"server, memory of an idle host, {hosts} connected", "KiB",
-                 value=idle / max(1, joined["joined"]) / 1024, target=Target("<=", 64), note=note,
-                 compare={"after the reports (KiB)": round(peak / max(1, joined["joined"]) / 1024, 1)})
-    joins = Row("server.joins", "server, hosts that join a second", "1/s", value=joined["joined"] / joined["seconds"])
-    answers = [Row(f"server.{word}", f"server, answers at {rate} reports a second, {word}", "ms", spread=spread(times),
+    memory = Row(f"server.memory{suffix}", f"server, memory of an idle host, {hosts:,} connected", "KiB",
+                 value=found["idle"] / max(1, joined["joined"]) / 1024, target=Target("<=", 64), note=note,
+                 compare={"after the reports (KiB)": round(found["peak"] / max(1, joined["joined"]) / 1024, 1)})
+    joins = Row(f"server.joins{suffix}", f"server, hosts that join a second, up to {hosts:,}", "1/s",
+                value=joined["joined"] / joined["seconds"])
+    answers = [Row(f"server.{word}{suffix}", f"server, {hosts:,} connected, answers at {rate} reports a second, {word}",
+                   "ms", spread=spread(times),
                    value=times[min(len(times) - 1, int(len(times) * part))] if times else None,
                    target=Target("<=", 20) if word == "p99" else None,
                    compare={"answers": len(times), "median": round(stats.median(times), 3) if times else None})
@@ -84,3 +90,15 @@ def rows(kernels: dict[str, pathlib.Path], out: pathlib.Path, quick: bool, say: 
         for row in (memory, answers[1]):
             row.verdict = "miss"
     return [memory, joins, *answers]
+
+
+def rows(kernels: dict[str, pathlib.Path], out: pathlib.Path, quick: bool, say: Callable[[str], None]) -> list[Row]:
+    """The rows server.*: memory of an idle host, and answers at so many reports a second; memory of ten times as many
+    hosts, in a kernel of their own, where a process may have so many descriptors."""
+    few = measured(*((500, 200, 3) if quick else (10_000, 1000, 30)), say=say)
+    many = (5000, 20, 3) if quick else (100_000, 20, 30)
+    say(f"server: {many[0]:,} hosts on UML")
+    opts = boot.Options(kernel=str(kernels["uml-plain"]), virtual=False, budget=3600, mem="16G")
+    crowd = run_inside("idle.py", list(map(str, many)), out / "server-uml", opts)
+    (out / "server.json").write_text(json.dumps([few, crowd]))
+    return _rows(few, "") + _rows(crowd, "-many")[:2]
