@@ -19,6 +19,8 @@ OUT = pathlib.Path("/lab")
 
 def main() -> None:
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    # Keepalives of so many come in bursts, which one slow processor has to hold.
+    pathlib.Path("/proc/sys/net/core/netdev_max_backlog").write_text("100000\n")
     found = server.measured(*map(int, sys.argv[1:]), say=print)
     (OUT / "result.json").write_text(json.dumps(found))
 

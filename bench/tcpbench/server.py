@@ -50,6 +50,18 @@ def server(where: pathlib.Path, hosts: int) -> Iterator[tuple[int, str]]:
             child.terminate()
 
 
+@contextlib.contextmanager
+def mappings(wanted: int) -> Iterator[None]:
+    """A process may have so many mappings meanwhile: User-Mode Linux has one for each page."""
+    limit = pathlib.Path("/proc/sys/vm/max_map_count")
+    before = limit.read_text()
+    limit.write_text(f"{max(wanted, int(before))}\n")
+    try:
+        yield
+    finally:
+        limit.write_text(before)
+
+
 def measured(hosts: int, rate: int, seconds: int, say: Callable[[str], None]) -> dict[str, Any]:
     """So many hosts join, and report: what is said of both, and the server's memory (bytes) after each."""
     with tempfile.TemporaryDirectory() as top, server(pathlib.Path(top), hosts) as (pid, name):
@@ -99,6 +111,7 @@ def rows(kernels: dict[str, pathlib.Path], out: pathlib.Path, quick: bool, say: 
     many = (5000, 20, 3) if quick else (100_000, 20, 30)
     say(f"server: {many[0]:,} hosts on UML")
     opts = boot.Options(kernel=str(kernels["uml-plain"]), virtual=False, budget=3600, mem="16G")
-    crowd = run_inside("idle.py", list(map(str, many)), out / "server-uml", opts)
+    with mappings(16_000_000):
+        crowd = run_inside("idle.py", list(map(str, many)), out / "server-uml", opts)
     (out / "server.json").write_text(json.dumps([few, crowd]))
     return _rows(few, "") + _rows(crowd, "-many")[:2]
