@@ -24,7 +24,7 @@ from ends import Ends
 from tcplab import capture, craft, programs
 from tcplab.topology import wait_for
 from test_moves import carry_on, settled
-from traffic import SIZE, Both, Download, Idle, Upload
+from traffic import SIZE, Download, Idle, Upload
 from wire import ACK, PORT, RST, SETTLE, SYN, Losing, Pair, Raw, changed
 
 
