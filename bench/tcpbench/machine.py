@@ -3,7 +3,8 @@
 
 A Machine is a booted kernel in which inside/serve.py waits for requests, files
 in the directory both share. Between requests it is frozen, so that only the
-one that is measured runs at all.
+one that is measured runs at all. All keep to the same CPU, since they take turns;
+what asks them has the others.
 """
 
 import itertools
@@ -22,6 +23,7 @@ sys.path.insert(0, str(ROOT / "netns-lab"))
 from tcplab import boot  # noqa: E402
 
 LabError = boot.LabError
+CPU = max(os.sched_getaffinity(0))
 # What is compared (inside/states.py), and whether it is on the patched kernel.
 STATES = {"vanilla": False, "off": True, "on": True, "mptcp": False}
 # How each but the first is called in the rows, which hold it against that.
@@ -53,7 +55,7 @@ class Machine:
         subprocess.run(["rm", "-rf", str(out)], check=True)
         (out / "ctl").mkdir(parents=True)
         self._machine = boot.start(f"/usr/bin/python3 bench/inside/serve.py {state}", out,
-                                   boot.Options(kernel=kernel, virtual=False, mem="600M"))
+                                   boot.Options(kernel=kernel, virtual=False, mem="600M", on_cpu=CPU))
         self._wait(out / "ctl/ready", 120)
         self.freeze()
 

@@ -40,6 +40,7 @@ class Options:
     """How to boot. kernel: a name of KERNELS, "native", or a path.
 
     icount (QEMU): one CPU, whose clock is the instructions it has executed.
+    on_cpu (UML): the machine's CPU to keep to, though others may do so too; None: one that is free.
     """
 
     kernel: str = "uml"
@@ -51,6 +52,7 @@ class Options:
     append: tuple[str, ...] = ()
     consoles: int = 0
     icount: bool = False
+    on_cpu: int | None = None
 
 
 @dataclasses.dataclass
@@ -162,13 +164,15 @@ def _free_cpu() -> tuple[int, int] | None:
     return None
 
 
-def _popen(argv: list[str], backend: str, **how: Any) -> subprocess.Popen[bytes]:
+def _popen(argv: list[str], backend: str, on_cpu: int | None, **how: Any) -> subprocess.Popen[bytes]:
     """Starts a machine; a User-Mode Linux on one CPU, if one is to be had.
 
     Its kernel and its processes are processes that wake each other at every system
     call and never run at once. On two CPUs each wakes a sleeping one, which takes a
     virtual machine like those of CI two to four times as long as all the rest.
     """
+    if on_cpu is not None:
+        return subprocess.Popen(["taskset", "--cpu-list", str(on_cpu), *argv], **how)
     mine = _free_cpu() if backend == "uml" else None
     if not mine:
         return subprocess.Popen(argv, **how)
@@ -193,7 +197,7 @@ def start(command: str, out: pathlib.Path, opts: Options) -> subprocess.Popen[by
     if backend == "native":
         environ.update(env)
     with open(out / "console", "wb") as console:
-        return _popen(_argv(backend, image, env, opts), backend, stdin=subprocess.DEVNULL,
+        return _popen(_argv(backend, image, env, opts), backend, opts.on_cpu, stdin=subprocess.DEVNULL,
                       stdout=console, stderr=subprocess.STDOUT, env=environ, start_new_session=True)
 
 
