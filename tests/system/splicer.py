@@ -13,6 +13,7 @@ import ipaddress
 import socket
 import struct
 import threading
+from collections.abc import Callable
 
 from tcplab import capture, craft
 from tcplab.topology import Host
@@ -70,14 +71,16 @@ class Splicer:
 
     loses(what, who) is asked of every "answer" to an end and every "confirm" of one,
     whether it gets lost here; copies says how many times they are sent. splices: or else
-    a request is passed on as it is, as any segment.
+    a request is passed on, as each of `passes` makes it.
     """
 
     def __init__(self, host: Host, senders: dict[int, str], v6: bool = False) -> None:
         self.senders, self.splices, self.answers = senders, True, 0
         self.copies = {"answer": 1, "confirm": 1}
+        self.passes: list[Callable[[Heard], Heard]] = [lambda heard: heard]
         self.loses = lambda what, who: False
         self.asked: dict[str, Heard] = {}
+        self.acked: dict[int, int] = {}     # last of each end, by its port
         self.host, self.raw, self.over = host, Raw(host), threading.Event()
         with host.inside():     # of one protocol, which is heard only when it comes in
             self.tap = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x86DD if v6 else 0x0800))
@@ -131,7 +134,8 @@ class Splicer:
         before = self.asked.get(who)
         self.asked[who] = heard
         if not self.splices:
-            self._relay(who, heard)
+            for made in self.passes:
+                self._relay(who, made(heard))
         elif OTHER[who] in self.asked:
             self.answer(who)
             if before is None or before.seg.options != heard.seg.options:
@@ -140,5 +144,7 @@ class Splicer:
     def _relay(self, who: str, heard: Heard) -> None:
         """What one end says goes to the other."""
         proves = heard.seg.migrate == ["CONFIRM"]
+        if heard.seg.flags & ACK:
+            self.acked[heard.seg.sport] = heard.seg.ack
         if not (proves and self.loses("confirm", who)):
             self._send(heard.towards(self.asked[OTHER[who]].place), self.copies["confirm"] if proves else 1)

@@ -7,7 +7,9 @@ has proved that it heard. Through S a round trip takes two RTTs.
 """
 
 import collections
+import dataclasses
 import socket
+import struct
 import time
 
 import pytest
@@ -15,11 +17,12 @@ import pytest
 from conftest import VIRTUAL
 from crowd import Ticks
 from splicer import Splicer
+from tcplab import craft
 from tcplab.genl import TRIAL
 from tcplab.topology import wait_for
 from test_keys import SECRET, key
 from traffic import STREAMS, Both, Idle
-from wire import Losing, Pair, again, changed, inject
+from wire import ACK, Losing, Pair, again, changed, inject
 
 RTT = 0.05
 AT = {"a": "g2", "b": "core", "s": "g1"}     # no two of them, and no NAPT and S, share a segment
@@ -186,6 +189,23 @@ def test_all_confirms_lost(pair):
     finished(pair)
 
 
+@pytest.mark.virtual
+def test_round_trips_are_not_the_time_until_the_other_asks_anew(pair):
+    """B hears nothing and asks anew after a second, which A takes for the answer; A's CONFIRM for it is lost."""
+    lab = pair.lab
+    pair.box.loses = lambda what, who: (what, who) == ("answer", "b") or what == "confirm"
+    leave(lab, pair.port)
+    time.sleep(1)
+    pair.box.loses = lambda what, who: what == "confirm"
+    ask(lab, "b", pair.port, lab.b.point)
+    time.sleep(JOINED)
+    pair.box.loses = losing()
+    began = time.monotonic()
+    rest(lab, pair.port)
+    assert time.monotonic() - began < 0.6
+    finished(pair)
+
+
 @pytest.mark.parametrize("what", ["answer", "confirm"])
 def test_comes_twice(pair, what):
     """The second one may be answered, since the first answer may be lost; but not for ever."""
@@ -322,3 +342,29 @@ def test_move_through_the_box(make_lab):
         assert lab.b.counters()["CommitPassive"] == 1
         traffic.finish()
         assert lab.resets(traffic.port) == []
+
+
+def test_asked_from_both_places(pair):
+    """A's request comes to B by the box, and once more from where A was, without SYN: A has moved all the same."""
+    lab = pair.lab
+    leave(lab, pair.port)
+    rest(lab, pair.port)
+    pair.box.splices, pair.box.passes = False, [without_syn(pair.box, mss=False), without_syn(pair.box, mss=True)]
+    leave(lab, pair.port, {"a": "g2"})
+    rest(lab, pair.port, 2)
+    assert lab.b.connection(pair.port)["reason"] == "committed"
+    finished(pair)
+
+
+def without_syn(box, mss):
+    """Of a request, what the symmetric proxy makes of it; or what its asker would say on a path that is in use."""
+    def changed_so(heard):
+        head = craft.layout(heard.packet)[1]
+        tcp = bytearray(heard.packet[head:])
+        tcp[13] = ACK
+        struct.pack_into("!I", tcp, 8, box.acked[heard.seg.sport])
+        if not mss:
+            at = tcp.index(b"\x02\x04", 20)
+            tcp[at:at + 4] = b"\x01" * 4
+        return dataclasses.replace(heard, packet=heard.packet[:head] + bytes(tcp))
+    return changed_so

@@ -558,8 +558,7 @@ void tcp_mig_no_echo(struct sock *sk, struct tcp_migrate *mig)
 /* An acknowledgment of what the old path has brought since, whose SND.NXT is
  * beyond what NAPTs let pass until they have seen the peer's window: see
  * tcp_mig_send_confirm(). They would let it pass, and take those of the peer
- * for old ones from then on. If it has got much, the peer has shown its window
- * with the answer: tcp_mig_open_napt().
+ * for old ones from then on: not if it acknowledges as much as that itself.
  */
 static bool tcp_mig_beyond_napt(const struct tcp_migrate *mig,
 				const struct sk_buff *skb)
@@ -570,7 +569,7 @@ static bool tcp_mig_beyond_napt(const struct tcp_migrate *mig,
 	return own->napt && skb && !skb->len &&
 	       TCP_SKB_CB(skb)->seq == TCP_SKB_CB(skb)->end_seq &&
 	       after(TCP_SKB_CB(skb)->seq, edge) &&
-	       !after(own->peer_rcv + TCP_INIT_CWND * own->peer_mss, edge);
+	       !after(own->peer_rcv, edge);
 }
 
 unsigned int __tcp_migrate_established_options(struct sock *sk,

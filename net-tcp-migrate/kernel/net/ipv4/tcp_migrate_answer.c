@@ -198,6 +198,17 @@ static void tcp_mig_crossing(const struct tcp_migrate *mig,
 	}
 }
 
+/* Only an MSYN has MSS, and the symmetric proxy leaves it there. The asker is
+ * elsewhere, though not for us; it may have asked from where it was as well.
+ */
+static void tcp_mig_see_relayed(struct tcp_mig_pend *p, const struct tcphdr *th)
+{
+	if (p->relayed || !p->nosyn || th->syn)
+		return;
+	p->peer_mss = tcp_mig_mss_option(th);
+	p->relayed = !!p->peer_mss;
+}
+
 static void tcp_mig_fill_pend(const struct sock *sk,
 			      const struct tcp_migrate *mig,
 			      struct tcp_mig_pend *p, const struct sk_buff *skb,
@@ -222,14 +233,14 @@ static void tcp_mig_fill_pend(const struct sock *sk,
 	p->peer_mss = tcp_mig_mss_option(th);
 	p->key_id = key_id;
 	p->nosyn = !th->syn;
-	/* Only an MSYN has MSS. The asker is elsewhere, though not for us. */
-	p->relayed = p->nosyn && p->peer_mss;
+	p->relayed = 0;
 	p->bare = th->doff * 4 == sizeof(*th) + TCPMIG_LEN_MREQ;
 	p->nat = tcp_mig_is_nat(mig->key_peer, m->addr, m->port, &t->raddr,
 				t->rport);
 	p->sent_us = (u32)tcp_clock_us();
 	p->rexmit = 0;
 	p->valid = 1;
+	tcp_mig_see_relayed(p, th);
 	tcp_mig_crossing(mig, p);
 }
 
@@ -265,10 +276,12 @@ void tcp_mig_rcv_request(struct sock *sk, struct tcp_migrate *mig,
 		MIG_INC(sock_net(sk), BADREQNO);
 		return;
 	}
-	if (repeated)
+	if (repeated) {
 		p->rexmit = 1;
-	else
+		tcp_mig_see_relayed(p, tcp_hdr(skb));
+	} else {
 		tcp_mig_fill_pend(sk, mig, p, skb, t, m, key_id);
+	}
 	tcp_mig_age_pends(sk, mig);
 	tcp_mig_send_answer(sk, mig, p, repeated);
 }

@@ -599,6 +599,8 @@ void tcp_mig_rcv_answer(struct sock *sk, struct tcp_migrate *mig,
 	}
 	if (here)
 		tcp_mig_answered_here(mig, t);
+	if (own->answered)
+		own->rexmit = 1;	/* no round trip since our request */
 	if (after(m.reqno, mig->seen))
 		mig->seen = m.reqno;
 	own->unbound = !bound;
