@@ -14,7 +14,8 @@ import pytest
 from relayed import GLOBAL, RTT
 from tcplab.daemons import PROXY_PORT
 from tcplab.topology import wait_for
-from traffic import SIZE, STREAMS, Both, Download, Idle
+from test_scale import hole
+from traffic import SIZE, STREAMS, Both, Download, Idle, Upload
 
 # Where A and B go inside; and then, from there.
 BOXES = {"linux-home": ("n1", "n2"), "home-carrier": ("n3", "n4"), "carrier-linux": ("n4", "n1")}
@@ -57,6 +58,32 @@ def test_moves_while_relayed(relayed, kind, who):
     if len(who) == 1:
         wait_for("the proxy to have found who moved", lambda: r.proxy.metric("moved_total") >= 1)
     r.done(traffic)
+
+
+# What new paths are to the one that is left.
+BESIDE = {"like": {}, "faster": {"delay": 0.1, "limit": 2000}}
+
+
+@pytest.mark.virtual
+@pytest.mark.parametrize("beside", BESIDE)
+@pytest.mark.parametrize("kind", [Download, Upload, Both])
+def test_moves_while_relayed_without_a_break(relayed, kind, beside):
+    """A has another way out before it loses the old one: both paths are one for B, whose peer is the proxy."""
+    r = relayed(GLOBAL)
+    r.lab.set_link("n1", **BESIDE[beside])
+    traffic = kind(r.lab, size=8 * SIZE)
+    r.go_inside(traffic)
+    time.sleep(0.5)
+    since = time.time()
+    # A's remote port is the proxy's: its own is what both know.
+    port = {"a": r.lab.b.connection(traffic.port)["peer-inner-port"], "b": traffic.port}
+    old = r.lab.a.point
+    new = r.lab.a.attach(NEXT["a"])
+    r.lab.a.wait_moved(old, new)
+    r.lab.a.detach(old)
+    r.done(traffic)
+    for receiver in {Download: "a", Upload: "b", Both: "ab"}[kind]:
+        assert hole(r.lab, receiver, port[receiver], since) < 8 * RTT, receiver
 
 
 def round_trip(one, other):
