@@ -9,7 +9,7 @@
  * cannot do is forge a MAC: each message was made by an end; its *source
  * address* is not covered, so a replay may carry another one.
  *
- * The rules are those of the design; where the model showed that a rule must
+ * The rules are those of docs/protocol.md; where the model showed that a rule must
  * be sharper, the wrong form is kept behind a switch and must fail (README).
  *
  * Properties, each an assertion with a name of its own:
