@@ -77,7 +77,12 @@ def batch(argv: list[str], lines: Iterable[str]) -> None:
 
 @dataclasses.dataclass
 class Link:
-    """One link, the same both ways. delay in seconds; loss, reorder, duplicate in percent."""
+    """One link, the same both ways. delay in seconds; loss, reorder, duplicate in percent.
+
+    limit: segments that may wait. small_queues: where there is nothing but a rate, as at a host's own end, by tbf:
+    netem takes segments out of their socket's account, so that TCP Small Queues hold back nothing, as they do
+    on hardware.
+    """
 
     rate: str = "100mbit"
     delay: float = 0.0
@@ -86,11 +91,15 @@ class Link:
     duplicate: float = 0.0
     limit: int = 100
     mtu: int = 1500
+    small_queues: bool = False
 
     def netem(self, dev: str) -> str:
         """tc's arguments that give dev this link's manners."""
         if self.reorder and not self.delay:
             raise ValueError("reorder needs a delay: segments overtake those that are delayed")
+        if self.small_queues and not (self.delay or self.loss or self.duplicate):
+            frame = self.mtu + 14
+            return f"qdisc replace dev {dev} root tbf rate {self.rate} burst {2 * frame} limit {self.limit * frame}"
         parts = [f"delay {self.delay * 1e6:.0f}us" if self.delay else "",
                  f"reorder {self.reorder:g}%" if self.reorder else "",
                  f"loss {self.loss:g}%" if self.loss else "",
