@@ -92,7 +92,7 @@ def keep(where: pathlib.Path, name: str, slow: bool) -> None:
 
 def series(kind: str, traffic: str, rtt: float, sends: str, moves: int) -> dict[str, Any]:
     """So many moves of one case."""
-    with moving_lab(kind, rtt, small_queues=True) as (lab, mover):
+    with moving_lab(kind, rtt, fair=True) as (lab, mover):
         found = [one_move(lab, mover, kind, sends, traffic, n) for n in range(moves)]
     print(f"{kind} {traffic} {rtt} {sends}", flush=True)
     errors = [f["error"] for f in found if f["error"] is not None]

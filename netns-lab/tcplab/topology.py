@@ -79,9 +79,9 @@ def batch(argv: list[str], lines: Iterable[str]) -> None:
 class Link:
     """One link, the same both ways. delay in seconds; loss, reorder, duplicate in percent.
 
-    limit: segments that may wait. small_queues: where there is nothing but a rate, as at a host's own end, by tbf:
-    netem takes segments out of their socket's account, so that TCP Small Queues hold back nothing, as they do
-    on hardware.
+    limit: segments that may wait. fair: where there is nothing but a rate, as at a host's own end, by tbf and
+    fq_codel. netem is one queue for all, and takes segments out of their socket's account: TCP Small Queues hold
+    back nothing then.
     """
 
     rate: str = "100mbit"
@@ -91,15 +91,20 @@ class Link:
     duplicate: float = 0.0
     limit: int = 100
     mtu: int = 1500
-    small_queues: bool = False
+    fair: bool = False
+
+    def shape(self, dev: str) -> list[str]:
+        """tc's lines that give dev this link's manners, of one that had none, or others of the same kind."""
+        if not self.fair or self.delay or self.loss or self.duplicate:
+            return [self.netem(dev)]
+        frame = self.mtu + 14
+        return [f"qdisc replace dev {dev} root handle 1: tbf rate {self.rate} burst {2 * frame} "
+                f"limit {self.limit * frame}", f"qdisc replace dev {dev} parent 1: fq_codel"]
 
     def netem(self, dev: str) -> str:
-        """tc's arguments that give dev this link's manners."""
+        """The line of a queue by netem."""
         if self.reorder and not self.delay:
             raise ValueError("reorder needs a delay: segments overtake those that are delayed")
-        if self.small_queues and not (self.delay or self.loss or self.duplicate):
-            frame = self.mtu + 14
-            return f"qdisc replace dev {dev} root tbf rate {self.rate} burst {2 * frame} limit {self.limit * frame}"
         parts = [f"delay {self.delay * 1e6:.0f}us" if self.delay else "",
                  f"reorder {self.reorder:g}%" if self.reorder else "",
                  f"loss {self.loss:g}%" if self.loss else "",
@@ -365,8 +370,8 @@ class Host(Node):
 
     def shape(self, seg: Segment, p: Point) -> None:
         """Makes the link as the lab now says."""
-        self.tc(self.lab.link_at(p.place).netem(p.dev))
-        seg.box.tc(self.lab.link_at(p.place, True).netem(p.peer))
+        self.tc(*self.lab.link_at(p.place).shape(p.dev))
+        seg.box.tc(*self.lab.link_at(p.place, True).shape(p.peer))
 
     def _address(self, seg: Segment, p: Point) -> None:
         """Address, rule and default route there."""
